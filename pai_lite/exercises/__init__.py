@@ -1,0 +1,31 @@
+"""The exercises of the book: ``check("snip.3", answer)`` says whether an answer is right, and why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pai_lite.exercises import baselines, problem, snip
+from pai_lite.exercises.engine import Exercise, Mistake, Verdict, judge
+from pai_lite.lookup import look_up
+
+EXERCISES: dict[str, Exercise] = {
+    f"{chapter.PREFIX}.{number}": exercise
+    for chapter in (problem, baselines, snip)
+    for number, exercise in chapter.EXERCISES.items()
+}
+
+
+def check(exercise_id: str, answer: Any) -> Verdict:
+    """Check an answer to an exercise of the book.
+
+    Args:
+        exercise_id: chapter and number, for example "snip.3".
+        answer: a value or a function, as the exercise asks.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    return judge(look_up(EXERCISES, exercise_id, "exercise"), answer)
+
+
+__all__ = ["EXERCISES", "Exercise", "Mistake", "Verdict", "check"]

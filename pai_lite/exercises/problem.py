@@ -1,0 +1,6 @@
+"""Exercises of a chapter."""
+
+from pai_lite.exercises.engine import Exercise
+
+PREFIX = "problem"
+EXERCISES: dict[int, Exercise] = {}

@@ -1,0 +1,6 @@
+"""Exercises of a chapter."""
+
+from pai_lite.exercises.engine import Exercise
+
+PREFIX = "snip"
+EXERCISES: dict[int, Exercise] = {}

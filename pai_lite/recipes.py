@@ -1,0 +1,126 @@
+"""Recipes: how a network is trained, as plain settings, and what they mean in PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: stochastic gradient descent and its settings.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step; the last batch of an epoch may be smaller.
+        lr: learning rate of the first step.
+        momentum: of the gradient average, in [0, 1).
+        nesterov: look one step ahead with the momentum.
+        weight_decay: coefficient of the weights added to the gradient.
+        schedule: "constant"; "cosine", to 0 at the last step; or "step", times gamma at each
+            milestone.
+        milestones: fractions of the training at which "step" lowers the rate.
+        gamma: factor of "step".
+        augment: shift by up to four pixels and flip left to right, at random.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings that would otherwise fail late or train nothing.
+
+        Raises:
+            ValueError: epochs, batch size or learning rate are not positive, or the schedule is
+                unknown.
+        """
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return stochastic gradient descent over all parameters with the recipe's settings."""
+    return SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    """Return the schedule of the learning rate, to be advanced after every step."""
+    if recipe.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    if recipe.schedule == "step":
+        milestones = [round(fraction * steps) for fraction in recipe.milestones]
+        return MultiStepLR(optimizer, milestones, gamma=recipe.gamma)
+    return LambdaLR(optimizer, lambda _: 1.0)
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to four pixels, filling with zeros, and flip half of them.
+
+    Args:
+        images: shape (n, channels, height, width), any dtype.
+    """
+    n, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (4, 4, 4, 4))
+    shift = torch.randint(0, 9, (2, n, 1), generator=generator).to(device)
+    rows = shift[0] + torch.arange(height, device=device)
+    columns = shift[1] + torch.arange(width, device=device)
+    flip = (torch.rand(n, 1, generator=generator) < 0.5).to(device)
+    columns = torch.where(flip, columns.flip(1), columns)
+    each = torch.arange(n, device=device)[:, None, None]
+    shifted = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    return shifted.permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the training cells of the book run on this machine.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        data: name for :func:`pai_lite.load_data`.
+        model: name for :func:`pai_lite.build_model`.
+        recipe: for :func:`pai_lite.fit`.
+        seeds: one run for each.
+    """
+
+    device: str
+    data: str
+    model: str
+    recipe: Recipe
+    seeds: tuple[int, ...]
+
+
+def setting() -> Setting:
+    """Return CIFAR-10 and ResNet-20 where there is a GPU, else the digits and a small network.
+
+    The small setting lets a chapter finish in about a minute on two CPU cores.
+    """
+    if torch.cuda.is_available():
+        recipe = Recipe(epochs=30, weight_decay=1e-4, augment=True)
+        return Setting("cuda", "cifar10", "resnet20", recipe, (0, 1, 2))
+    return Setting("cpu", "digits", "small-conv", Recipe(epochs=8, lr=0.1), (0, 1, 2))

@@ -1,0 +1,104 @@
+"""Methods x sparsities x seeds: one table of training runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from pai_lite.data import Data
+from pai_lite.lookup import look_up
+from pai_lite.masks import Mask
+from pai_lite.models import build_model
+from pai_lite.pruning import METHODS, prune
+from pai_lite.recipes import Recipe
+from pai_lite.scores import check_sparsity
+from pai_lite.training import fit
+
+DENSE = "dense"
+
+
+def sweep(
+    data: Data,
+    model: str,
+    methods: Sequence[str],
+    sparsities: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    recipe: Recipe,
+    per_class: int = 10,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Prune and train one network per method, sparsity and seed, and return one row for each.
+
+    A seed fixes the initial weights, the batch that is scored, the noise of "random" and the
+    order of training, so that rows of one seed can be compared in pairs.
+
+    Args:
+        model: a name in ``MODELS``.
+        methods: names in ``METHODS``, or "dense" for the network that is not pruned.
+        sparsities: fractions removed; "dense" runs once a seed, at 0.
+        per_class: images of each class in the batch that is scored.
+
+    Raises:
+        ValueError: as :func:`pai_lite.prune` and :func:`pai_lite.fit`.
+    """
+    for sparsity in sparsities:
+        check_sparsity(sparsity)
+    for method in set(methods) - {DENSE}:
+        look_up(METHODS, method, "method")
+    cells = [
+        (method, sparsity, seed)
+        for seed in seeds
+        for method in methods
+        for sparsity in ([0.0] if method == DENSE else sparsities)
+    ]
+    rows = tqdm(cells, disable=not progress, unit="run")
+    return pd.DataFrame([run_cell(data, model, *cell, recipe, per_class) for cell in rows])
+
+
+def run_cell(
+    data: Data,
+    model_name: str,
+    method: str,
+    sparsity: float,
+    seed: int,
+    recipe: Recipe,
+    per_class: int,
+) -> dict[str, Any]:
+    """Prune and train one network, and return what was asked for and what came of it."""
+    model = build_model(model_name, data, seed=seed)
+    begin = time.perf_counter()
+    if method == DENSE:
+        mask = Mask.dense(model)
+    else:
+        options = {"seed": seed} if method.startswith("random") else {}
+        batch = data.batch(per_class=per_class, seed=seed)
+        mask = prune(model, method, batch, sparsity=sparsity, **options)
+    prune_seconds = time.perf_counter() - begin
+    run = fit(model, data, recipe, mask=mask, seed=seed, progress=False)
+    return {
+        "method": method,
+        "sparsity": sparsity,
+        "reached": mask.sparsity,
+        "model": model_name,
+        "data": data.name,
+        "seed": seed,
+        "epochs": recipe.epochs,
+        "test_accuracy": run.test_accuracy,
+        "best_test_accuracy": run.best_test_accuracy,
+        "prune_seconds": prune_seconds,
+        "train_seconds": run.seconds,
+        "hardware": hardware(data.device),
+        "version": version("pai-lite"),
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """Return the name of the device that the runs were measured on."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
