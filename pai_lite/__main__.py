@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from pai_lite.data import NAMES, load_data
+from pai_lite.data import DATA_NAMES, load_data
 from pai_lite.models import MODELS
 from pai_lite.pruning import METHODS
 from pai_lite.recipes import SCHEDULES, Recipe
@@ -41,7 +41,7 @@ def add_what(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is pruned."""
     what = parser.add_argument_group("what to prune")
     what.add_argument(
-        "--data", required=True, help=f"{', '.join(NAMES)}, or the path of an .npz file"
+        "--data", required=True, help=f"{', '.join(DATA_NAMES)}, or the path of an .npz file"
     )
     what.add_argument("--model", required=True, help=", ".join(MODELS))
     what.add_argument("--method", required=True, help=", ".join(METHODS))
@@ -57,7 +57,7 @@ def add_what(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--per-class", type=int, default=10, help="images of each class scored (default: 10)"
     )
-    what.add_argument("--seed", type=int, default=0, help="of weights, batch and order (default: 0)")
+    what.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:

@@ -24,11 +24,12 @@ Batches = Batch | Iterable[Batch]
 BATCHNORM_MODES = ("train", "eval")
 
 
-def random(model: nn.Module, batches: Batches | None = None, *, seed: int = 0) -> Scores:
+def random(model: nn.Module, _batches: Batches | None = None, *, seed: int = 0) -> Scores:
     """Score every weight with uniform noise: the baseline that any proposal should surpass.
 
+    Like every criterion it may be called with batches, which it does not look at.
+
     Args:
-        batches: not used.
         seed: of the noise; the global generators are not touched.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -40,11 +41,10 @@ def random(model: nn.Module, batches: Batches | None = None, *, seed: int = 0) -
     )
 
 
-def magnitude(model: nn.Module, batches: Batches | None = None) -> Scores:
+def magnitude(model: nn.Module, _batches: Batches | None = None) -> Scores:
     """Score every weight with its absolute value, abs(w).
 
-    Args:
-        batches: not used.
+    Like every criterion it may be called with batches, which it does not look at.
     """
     return Scores({name: w.detach().abs() for name, w in prunable_parameters(model).items()})
 
@@ -85,9 +85,9 @@ def mean_gradient(
     # The forward pass updates BatchNorm's statistics: let it update a copy.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    count = 0
+    used = 0
     with scoring_mode(model, batchnorm):
-        for count, (inputs, targets) in enumerate(iterate(batches), start=1):
+        for inputs, targets in iterate(batches):
             check_inputs(model, inputs, targets)
             outputs = functional_call(model, {**weights, **buffers}, (inputs,))
             check_targets(outputs, targets)
@@ -95,9 +95,10 @@ def mean_gradient(
             gradients = torch.autograd.grad(loss, list(weights.values()))
             for name, gradient in zip(weights, gradients, strict=True):
                 total[name] += gradient
-    if count == 0:
+            used += 1
+    if used == 0:
         raise ValueError("No batch was given; this criterion needs at least one.")
-    return {name: gradient / count for name, gradient in total.items()}
+    return {name: gradient / used for name, gradient in total.items()}
 
 
 def iterate(batches: Batches) -> Iterator[Batch]:

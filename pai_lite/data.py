@@ -201,7 +201,7 @@ def _checked_split(arrays: Mapping[str, np.ndarray], part: str, where: str) -> S
         raise refuse("y", f"has {len(y)} labels for {len(x)} images", "have one for each image")
     # More classes than training images is a mistake, and would make a network of that width.
     if y.min() < 0 or y.max() >= len(arrays["y_train"]):
-        raise refuse("y", f"has labels from {y.min()} to {y.max()}", "count the classes from 0")
+        raise refuse("y", f"has labels from {y.min()} to {y.max()}", "count the classes 0..K-1")
     images = torch.from_numpy(np.ascontiguousarray(x.reshape(shape).transpose(0, 3, 1, 2)))
     return Split(images, torch.from_numpy(y.astype(np.int64)))
 

@@ -127,9 +127,10 @@ def fetch(archive: Archive, root: Path, *, timeout: float = 30.0) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     problems = []
-    for url in archive.urls:
+    for number, url in enumerate(archive.urls, start=1):
+        slowest = SLOW if number < len(archive.urls) else DEAD
         try:
-            _fetch_from(url, archive, path, DEAD if url == archive.urls[-1] else SLOW, timeout)
+            _fetch_from(url, archive, path, slowest, timeout)
             return path
         except (OSError, http.client.HTTPException) as error:
             problems.append(f"  {url}: {error or type(error).__name__}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,24 +50,24 @@ def read_npz(path: Path) -> Arrays:
         raise FileNotFoundError(f"There is no file {path}: give the path of an .npz file.")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz archive: write it with numpy.savez_compressed.")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [key for key in KEYS if key not in archive]
-        if missing:
-            raise ValueError(
-                f"{path} lacks the keys {', '.join(missing)} and has {', '.join(archive)}: "
-                f"it needs {', '.join(KEYS)}."
-            )
-        return {key: _read_key(archive, key, path) for key in KEYS}
-
-
-def _read_key(archive: Mapping[str, np.ndarray], key: str, path: Path) -> np.ndarray:
+    arrays, key = {}, "the archive"
     try:
-        return np.asarray(archive[key])
+        with np.load(path, allow_pickle=False) as archive:
+            names = list(archive)
+            for key in (key for key in KEYS if key in names):
+                arrays[key] = np.asarray(archive[key])
     except Exception as error:  # damaged bytes raise errors of zipfile, zlib, numpy and others
         raise ValueError(
             f"{path}: {key} cannot be read ({error}): write the file again, with plain arrays, "
             "with numpy.savez_compressed."
         ) from error
+    missing = [key for key in KEYS if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the keys {', '.join(missing)} and has {', '.join(names) or 'none'}: "
+            f"it needs {', '.join(KEYS)}."
+        )
+    return arrays
 
 
 def read_torchvision(name: str, class_name: str, root: Path) -> Arrays:

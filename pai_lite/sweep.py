@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from pai_lite.data import Data
 from pai_lite.lookup import look_up
@@ -18,7 +17,7 @@ from pai_lite.models import build_model
 from pai_lite.pruning import METHODS, prune
 from pai_lite.recipes import Recipe
 from pai_lite.scores import check_sparsity
-from pai_lite.training import fit
+from pai_lite.training import fit, progress_bar
 
 DENSE = "dense"
 
@@ -58,7 +57,7 @@ def sweep(
         for method in methods
         for sparsity in ([0.0] if method == DENSE else sparsities)
     ]
-    rows = tqdm(cells, disable=not progress, unit="run")
+    rows = progress_bar(progress, iterable=cells, unit="run")
     return pd.DataFrame([run_cell(data, model, *cell, recipe, per_class) for cell in rows])
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -24,6 +25,7 @@ from tqdm.auto import tqdm
 from pai_lite.data import Data, Split
 from pai_lite.masks import Mask, check_fit, copy_model, preserved_modes
 from pai_lite.recipes import Recipe, augment, build_optimizer, build_scheduler
+
 
 @dataclass(frozen=True)
 class Run:
@@ -89,7 +91,7 @@ def fit(
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         trainer.restore(path)
-    bar = tqdm(total=trainer.last_step, initial=trainer.step, disable=not progress, unit="step")
+    bar = progress_bar(progress, total=trainer.last_step, initial=trainer.step, unit="step")
     with bar, torch.random.fork_rng(devices=cuda_devices(data.device)):
         while trainer.step < trainer.last_step:
             # Dropout draws from the global generator: seed it anew every epoch, so that a resumed
@@ -285,6 +287,13 @@ def fingerprint(
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def progress_bar(shown: bool, **options: Any) -> tqdm:
+    """Return a progress bar, hidden where it is not wanted or TQDM_DISABLE is set."""
+    # tqdm heeds that variable on a terminal, but not in a notebook.
+    silenced = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    return tqdm(**options, disable=silenced or not shown)
 
 
 def cuda_devices(device: torch.device) -> list[torch.device]:

@@ -71,8 +71,7 @@ def explorer(frames: Mapping[str, Figure], *, label: str, alt: str) -> Explorer:
         f'max="{len(labels) - 1}" value="0" step="1" aria-valuetext="{html.escape(labels[0])}">'
     )
     return Explorer(
-        f'<div class="pai-explorer" id="{box}">{head}{images}</div>'
-        f"<script>{SCRIPT % box}</script>"
+        f'<div class="pai-explorer" id="{box}">{head}{images}</div><script>{SCRIPT % box}</script>'
     )
 
 

@@ -1,4 +1,4 @@
-"""The exercises of the book: ``check("snip.3", answer)`` says whether an answer is right, and why not."""
+"""The exercises of the book: ``check("snip.3", answer)`` says whether an answer is right."""
 
 from __future__ import annotations
 
