@@ -14,7 +14,7 @@ PREFIX = "snip"
 # Gradients of three batches for four weights; the third weight's gradient changes its sign.
 WEIGHTS = torch.tensor([0.5, -2.0, 1.5, 0.1], dtype=torch.float64)
 GRADIENTS = torch.tensor(
-    [[0.2, -0.1, 0.9, 2.0], [0.4, -0.3, -1.0, 1.0], [0.0, 0.1, 0.4, 3.0]], dtype=torch.float64
+    [[0.2, 0.1, 0.9, 2.0], [0.4, 0.3, -1.0, 1.0], [0.0, -0.1, 0.4, 3.0]], dtype=torch.float64
 )
 LAYERS = (
     (torch.tensor([5.0, 3.0, 0.5]), torch.tensor([2.0, 1.0])),
