@@ -13,7 +13,7 @@ import torch
 from pai_lite.data import Data
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask
-from pai_lite.models import build_model
+from pai_lite.models import MODELS, build_model
 from pai_lite.pruning import METHODS, prune
 from pai_lite.recipes import Recipe
 from pai_lite.scores import check_sparsity
@@ -47,6 +47,7 @@ def sweep(
     Raises:
         ValueError: as :func:`pai_lite.prune` and :func:`pai_lite.fit`.
     """
+    look_up(MODELS, model, "model")
     for sparsity in sparsities:
         check_sparsity(sparsity)
     for method in set(methods) - {DENSE}:
@@ -57,8 +58,9 @@ def sweep(
         for method in methods
         for sparsity in ([0.0] if method == DENSE else sparsities)
     ]
-    rows = progress_bar(progress, iterable=cells, unit="run")
-    return pd.DataFrame([run_cell(data, model, *cell, recipe, per_class) for cell in rows])
+    # Closing the bar ends its line, so that an error does not stand behind it.
+    with progress_bar(progress, iterable=cells, unit="run") as bar:
+        return pd.DataFrame([run_cell(data, model, *cell, recipe, per_class) for cell in bar])
 
 
 def run_cell(
