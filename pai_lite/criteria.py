@@ -86,7 +86,7 @@ def mean_gradient(
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     used = 0
-    with scoring_mode(model, batchnorm):
+    with scoring_mode(model, batchnorm), torch.enable_grad():
         for inputs, targets in iterate(batches):
             check_inputs(model, inputs, targets)
             outputs = functional_call(model, {**weights, **buffers}, (inputs,))
@@ -123,7 +123,12 @@ def iterate(batches: Batches) -> Iterator[Batch]:
 
 
 def check_inputs(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Raise a ``ValueError`` where device, dtype or length do not fit."""
+    """Raise a ``ValueError`` where type, device, dtype or length do not fit."""
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+        raise ValueError(
+            f"A batch is a pair of tensors; {type(inputs).__name__} and {type(targets).__name__} "
+            "were given. Convert them with torch.from_numpy or torch.tensor."
+        )
     weight = next(iter(prunable_parameters(model).values()))
     if inputs.dtype != weight.dtype:
         raise ValueError(

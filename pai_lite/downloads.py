@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from pai_lite.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _stream(url: str, part: Path, size: int, slowest: int, timeout: float) -> No
     with (
         urllib.request.urlopen(request, timeout=timeout) as response,
         part.open("xb") as file,
-        tqdm(total=size, desc=part.name.split(".")[0], unit="B", unit_scale=True) as bar,
+        progress_bar(True, total=size, desc=part.name, unit="B", unit_scale=True) as bar,
     ):
         # read1 returns what has come; read would wait for a full chunk, however slow it drips.
         while received <= size and (chunk := response.read1(CHUNK)):

@@ -17,6 +17,7 @@ def look_up(table: Mapping[str, Thing], name: str, kind: str) -> Thing:
     """
     if name in table:
         return table[name]
-    nearest = get_close_matches(name.lower(), table, n=1, cutoff=0.4)
+    beginnings = [known for known in table if known.startswith(name.lower())]
+    nearest = beginnings[:1] or get_close_matches(name.lower(), table, n=1, cutoff=0.4)
     guess = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(table)}.")

@@ -57,15 +57,17 @@ def plot_accuracy(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         frame: rows of :func:`pai_lite.sweep`.
     """
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    for name, rows in frame.groupby("method", sort=False):
+    for place, (name, rows) in enumerate(frame.groupby("method", sort=False)):
         color, marker = STYLE.get(name, OTHER)
         groups = rows.groupby("sparsity")["test_accuracy"]
         mean, low, high = 100 * groups.mean(), 100 * groups.min(), 100 * groups.max()
         if name == "dense":
             ax.axhline(mean.iloc[0], color=color, linestyle="--", label=name)
             continue
+        # Set apart sideways, so that no bar hides another.
+        density = (1 - mean.index.to_numpy()) * 1.015**place
         ax.errorbar(
-            1 - mean.index.to_numpy(), mean, yerr=[mean - low, high - mean],
+            density, mean, yerr=[mean - low, high - mean],
             color=color, marker=marker, capsize=3, label=name,
         )  # fmt: skip
     ticks = sorted({1 - s for s in frame.loc[frame["method"] != "dense", "sparsity"]})

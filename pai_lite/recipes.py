@@ -50,7 +50,7 @@ class Recipe:
                 unknown.
         """
         for name in ("epochs", "batch_size", "lr"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # also where it is NaN
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")

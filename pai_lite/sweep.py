@@ -14,10 +14,11 @@ from pai_lite.data import Data
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask
 from pai_lite.models import MODELS, build_model
+from pai_lite.progress import progress_bar
 from pai_lite.pruning import METHODS, prune
 from pai_lite.recipes import Recipe
 from pai_lite.scores import check_sparsity
-from pai_lite.training import fit, progress_bar
+from pai_lite.training import fit
 
 DENSE = "dense"
 

@@ -14,16 +14,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from pai_lite.data import Data, Split
+from pai_lite.data import Data
+from pai_lite.lookup import look_up
 from pai_lite.masks import Mask, check_fit, copy_model, preserved_modes
+from pai_lite.progress import progress_bar
 from pai_lite.recipes import Recipe, augment, build_optimizer, build_scheduler
 
 
@@ -88,9 +88,10 @@ def fit(
             recipe, or the checkpoint belongs to another run.
     """
     trainer = Trainer(model, data, recipe, mask, seed, stop_at)
-    path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None and path.exists():
-        trainer.restore(path)
+    if checkpoint is not None:
+        path, owner = Path(checkpoint), fingerprint(model, data, recipe, mask, [seed, stop_at])
+        if path.exists():
+            trainer.restore(path, owner)
     bar = progress_bar(progress, total=trainer.last_step, initial=trainer.step, unit="step")
     with bar, torch.random.fork_rng(devices=cuda_devices(data.device)):
         while trainer.step < trainer.last_step:
@@ -99,8 +100,8 @@ def fit(
             torch.manual_seed(seed * 1_000_003 + trainer.step)
             bar.update(trainer.train_epoch())
             bar.set_postfix(test=f"{trainer.history[-1]['test_accuracy']:.3f}")
-            if path is not None:
-                trainer.save(path)
+            if checkpoint is not None:
+                trainer.save(path, owner)
     trainer.model.eval()
     return Run(trainer.model, pd.DataFrame(trainer.history), trainer.seconds)
 
@@ -127,7 +128,6 @@ class Trainer:
                 f"so it must lie in 1 to {all_steps}."
             )
         self.last_step = stop_at or all_steps
-        self.fingerprint = fingerprint(model, data, recipe, mask, [seed, stop_at])
         self.removed = removed_weights(self.model, mask)
         self.zero_removed()
         self.optimizer = build_optimizer(self.model, recipe)
@@ -182,10 +182,14 @@ class Trainer:
         self.step += 1
         return loss.detach()
 
-    def save(self, path: Path) -> None:
-        """Write the state to the path: the whole file or nothing."""
+    def save(self, path: Path, owner: str) -> None:
+        """Write the state to the path: the whole file or nothing.
+
+        Args:
+            owner: the fingerprint of the run.
+        """
         state = {
-            "fingerprint": self.fingerprint,
+            "owner": owner,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -203,22 +207,22 @@ class Trainer:
             os.unlink(temporary)
             raise
 
-    def restore(self, path: Path) -> None:
-        """Go on from a state that :meth:`save` wrote.
+    def restore(self, path: Path, owner: str) -> None:
+        """Go on from a state that :meth:`save` wrote for the same run.
 
         Raises:
             ValueError: the file is damaged or belongs to another run.
         """
+        remedy = "Use another path, or delete it to start anew."
         try:
             state = torch.load(path, map_location=self.data.device, weights_only=True)
+            same_run = state["owner"] == owner
         except Exception as error:
-            raise ValueError(
-                f"{path} cannot be read as a checkpoint: {error}. Delete it to start anew."
-            ) from error
-        if state.get("fingerprint") != self.fingerprint or state["step"] > self.last_step:
+            raise ValueError(f"{path} is not a checkpoint of fit: {error}. {remedy}") from error
+        if not same_run:
             raise ValueError(
                 f"{path} belongs to another run: the model's initial weights, data, recipe, mask, "
-                "or seed differ. Use another path, or delete it to start anew."
+                f"seed or stop_at differ. {remedy}"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -243,8 +247,12 @@ def accuracy(model: nn.Module, data: Data, split: str = "test") -> float:
 
     Args:
         split: "train", "validation" or "test"; an empty split gives NaN.
+
+    Raises:
+        ValueError: there is no such split.
     """
-    images: Split = getattr(data, split)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    images = look_up(splits, split, "split")
     dtype = next(model.parameters()).dtype
     right = torch.zeros((), dtype=torch.int64, device=data.device)
     with preserved_modes(model):
@@ -283,17 +291,12 @@ def fingerprint(
     digest = hashlib.sha256()
     described = {"recipe": asdict(recipe), "data": data.name, "numbers": numbers}
     digest.update(json.dumps(described, sort_keys=True).encode())
-    tensors = [*model.state_dict().values(), data.train.labels, *(mask or {}).values()]
+    splits = (data.train, data.validation, data.test)
+    images = [tensor for split in splits for tensor in (split.images, split.labels)]
+    tensors = [*model.state_dict().values(), *(mask or {}).values(), *images]
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def progress_bar(shown: bool, **options: Any) -> tqdm:
-    """Return a progress bar, hidden where it is not wanted or TQDM_DISABLE is set."""
-    # tqdm heeds that variable on a terminal, but not in a notebook.
-    silenced = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
-    return tqdm(**options, disable=silenced or not shown)
 
 
 def cuda_devices(device: torch.device) -> list[torch.device]:

@@ -68,7 +68,7 @@ def step(
 
 
 def step_without_mask(
-    w: Tensor, u: Tensor, m: Tensor, g: Tensor, alpha: float, mu: float, lam: float
+    w: Tensor, u: Tensor, _m: Tensor, g: Tensor, alpha: float, mu: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     """Take the step of the dense network, a mistake."""
     u = mu * u + g + lam * w
@@ -90,7 +90,7 @@ def step_masked_before(
 
 
 def step_without_decay(
-    w: Tensor, u: Tensor, m: Tensor, g: Tensor, alpha: float, mu: float, lam: float
+    w: Tensor, u: Tensor, m: Tensor, g: Tensor, alpha: float, mu: float, _lam: float
 ) -> tuple[Tensor, Tensor]:
     """Forget the weight decay, a mistake."""
     return step(w, u, m, g, alpha, mu, 0.0)
@@ -235,7 +235,7 @@ EXERCISES: dict[int, Exercise] = {
     ),
     5: Exercise(
         right={20: "trivial", 50: "matching", 70: "matching", 90: "extreme", 98: "extreme"},
-        praise="The floor is 91.5. Random falls below it at 50%, so its 91.5 at 70% comes too late.",
+        praise="The floor is 91.5. Random misses it at 50%, so reaching it at 70% is too late.",
         hint="The tolerance is the larger of the two, so the floor is 92.0 - 0.5. Give a dict from "
         "the five sparsities, as integers, to the three words.",
         mistakes=(
@@ -299,7 +299,7 @@ EXERCISES: dict[int, Exercise] = {
     7: Exercise(
         right=16,
         praise="Half of these 16 keep weights in both layers: a cut needs no empty layer.",
-        hint="A hidden unit carries a signal if it keeps at least one weight to it and one from it. "
+        hint="A hidden unit carries a signal if it keeps a weight to it and a weight from it. "
         "Enumerate the 56 masks with itertools.combinations(range(8), 3).",
         mistakes=(
             Mistake(
