@@ -13,11 +13,11 @@ import logging
 import os
 import time
 import urllib.request
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pai_lite.files import whole_file
 from pai_lite.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -144,24 +144,21 @@ def fetch(archive: Archive, root: Path, *, timeout: float = 30.0) -> Path:
 
 def _fetch_from(url: str, archive: Archive, path: Path, slowest: int, timeout: float) -> None:
     """Download to a temporary file beside ``path``, verify it, and rename it to ``path``."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
+    with whole_file(path) as part:
         _stream(url, part, archive.size, slowest, timeout)
         if not has_hash(part, archive.sha256):
             raise OSError(f"its SHA-256 is not {archive.sha256}")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _stream(url: str, part: Path, size: int, slowest: int, timeout: float) -> None:
     """Write the body to a file; OSError for a stall, slowness, or a length other than ``size``."""
     request = urllib.request.Request(url, headers={"User-Agent": "pai-lite"})
     start, received = time.monotonic(), 0
+    name = part.name.split(".")[0]
     with (
         urllib.request.urlopen(request, timeout=timeout) as response,
         part.open("xb") as file,
-        progress_bar(True, total=size, desc=part.name, unit="B", unit_scale=True) as bar,
+        progress_bar(True, total=size, desc=name, unit="B", unit_scale=True) as bar,
     ):
         # read1 returns what has come; read would wait for a full chunk, however slow it drips.
         while received <= size and (chunk := response.read1(CHUNK)):

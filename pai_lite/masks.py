@@ -8,8 +8,6 @@ Biases and BatchNorm's parameters are never pruned and never counted.
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
+
+from pai_lite.files import whole_file
 
 PRUNABLE_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -213,19 +213,16 @@ class Mask(Mapping[str, Tensor]):
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write the mask as safetensors: the whole file or nothing."""
+        """Write the mask as safetensors: the whole file or nothing.
+
+        Raises:
+            ValueError: the folder does not exist.
+        """
         # Imported here so that scoring and training need nothing beyond torch.
         from safetensors.torch import save_file
 
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        os.close(handle)
-        try:
+        with whole_file(Path(path)) as temporary:
             save_file({n: t.cpu().contiguous() for n, t in self.items()}, temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     @classmethod
     def load(cls, path: str | Path) -> Mask:
@@ -242,5 +239,5 @@ class Mask(Mapping[str, Tensor]):
             raise FileNotFoundError(f"There is no mask at {path}.")
         try:
             return cls(load_file(path))
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file: {error}.") from error
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} does not hold a mask: {error}") from error

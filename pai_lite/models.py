@@ -75,6 +75,7 @@ def resnet20(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
 
+#: Functions ``(input_shape, classes) -> nn.Module`` by the name of the network.
 MODELS: dict[str, Builder] = {
     "lenet-300-100": lenet_300_100,
     "small-conv": small_conv,

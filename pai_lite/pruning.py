@@ -41,6 +41,7 @@ class Method:
     allocation: Callable[[Mapping[str, Any], float], dict[str, int]] | None = None
 
 
+#: The methods of the papers by name.
 METHODS: dict[str, Method] = {
     "random": Method(criteria.random, False, "Frankle et al. 2021, section 3"),
     "random-uniform": Method(criteria.random, False, "Evci et al. 2020, section 3", uniform_counts),

@@ -46,12 +46,16 @@ class Recipe:
         """Check the settings that would otherwise fail late or train nothing.
 
         Raises:
-            ValueError: epochs, batch size or learning rate are not positive, or the schedule is
-                unknown.
+            ValueError: epochs, batch size or learning rate are not positive, momentum or weight
+                decay are out of range, or the schedule is unknown.
         """
         for name in ("epochs", "batch_size", "lr"):
             if not getattr(self, name) > 0:  # also where it is NaN
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum is {self.momentum}; it must be in [0, 1).")
+        if not self.weight_decay >= 0.0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must be 0 or positive.")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
 

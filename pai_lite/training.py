@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pai_lite.data import Data
+from pai_lite.files import whole_file
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask, check_fit, copy_model, preserved_modes
 from pai_lite.progress import progress_bar
@@ -33,8 +32,8 @@ class Run:
 
     Attributes:
         model: the trained copy, in eval mode.
-        history: one row an epoch: epoch, step, lr, train_loss, validation_accuracy,
-            test_accuracy (fractions).
+        history: one row an epoch: epoch, step, lr of its last step, train_loss,
+            validation_accuracy, test_accuracy (fractions).
         seconds: wall-clock time of the training steps and evaluations.
     """
 
@@ -134,6 +133,7 @@ class Trainer:
         self.scheduler = build_scheduler(self.optimizer, recipe, all_steps)
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.seconds, self.history = 0, 0.0, []
+        self.lr = recipe.lr
 
     @torch.no_grad()
     def zero_removed(self) -> None:
@@ -152,7 +152,7 @@ class Trainer:
             {
                 "epoch": len(self.history) + 1,
                 "step": self.step,
-                "lr": self.scheduler.get_last_lr()[0],
+                "lr": self.lr,
                 "train_loss": float(torch.stack(losses).mean()),
                 "validation_accuracy": accuracy(self.model, self.data, "validation"),
                 "test_accuracy": accuracy(self.model, self.data, "test"),
@@ -178,6 +178,7 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         self.zero_removed()
+        self.lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
         return loss.detach()
@@ -198,14 +199,8 @@ class Trainer:
             "seconds": self.seconds,
             "history": self.history,
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(state, file)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with whole_file(path) as temporary:
+            torch.save(state, temporary)
 
     def restore(self, path: Path, owner: str) -> None:
         """Go on from a state that :meth:`save` wrote for the same run.
@@ -216,7 +211,7 @@ class Trainer:
         remedy = "Use another path, or delete it to start anew."
         try:
             state = torch.load(path, map_location=self.data.device, weights_only=True)
-            same_run = state["owner"] == owner
+            same_run = dict(state)["owner"] == owner
         except Exception as error:
             raise ValueError(f"{path} is not a checkpoint of fit: {error}. {remedy}") from error
         if not same_run:

@@ -67,7 +67,7 @@ def test_no_answer_a_wrong_type_and_a_crash_are_told_apart() -> None:
     exercise = Exercise(lambda x: x, "", "hint", (), probe=lambda answer: answer(torch.ones(2)))
     assert "no answer" in str(judge(exercise, ...))
     assert "function is wanted" in str(judge(exercise, 3))
-    assert "ZeroDivisionError" in str(judge(exercise, lambda x: 1 / 0))
+    assert "ZeroDivisionError" in str(judge(exercise, lambda _: 1 / 0))
     assert str(judge(exercise, lambda x: x + 1)) == "Not yet. hint"
 
 

@@ -8,6 +8,7 @@ from pai_lite.exercises import baselines, problem, snip
 from pai_lite.exercises.engine import Exercise, Mistake, Verdict, judge
 from pai_lite.lookup import look_up
 
+#: The exercises by identifier.
 EXERCISES: dict[str, Exercise] = {
     f"{chapter.PREFIX}.{number}": exercise
     for chapter in (problem, baselines, snip)

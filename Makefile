@@ -1,0 +1,63 @@
+# Every target makes its own virtual environment first; `make help` lists them.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+READY := .venv/.ready
+BOOK := _build/.book
+
+# Small networks are far slower with two threads than with one on a busy machine.
+export OMP_NUM_THREADS := 1
+export TQDM_DISABLE := 1
+
+SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type f \
+	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' \
+	-o -name '*.yml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
+	-not -path '*/.*' 2>/dev/null)
+
+.PHONY: help book test notebooks lab serve lint links clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: install it, then run make PYTHON=python3.11."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "'$(PYTHON)' has no venv: install it (on Debian and Ubuntu: apt install python3-venv)."; exit 1; }
+	@echo "Installing into .venv; the first time takes some minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+$(BOOK): $(READY) $(SOURCES)
+	$(BIN)/python -m tools.build_book
+	@touch $@
+
+book: $(BOOK) ## build the book from the stored notebooks
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+test: book ## check the code, the package, the notebooks and the built book
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+
+notebooks: $(READY) ## make the notebooks again, executing those whose code changed
+	$(BIN)/python -m tools.notebooks
+	@echo "The notebooks are in $(CURDIR)/notebooks"
+
+lab: $(READY) ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+serve: book ## serve the built book on localhost
+	@echo "Serving http://127.0.0.1:$(PORT)/ until you press Ctrl-C"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lint: $(READY) ## check style and spelling
+	$(BIN)/ruff check .
+	$(BIN)/codespell README.md book tools tests pai_lite
+
+links: book ## check that the addresses in the book answer
+	PYTHONPATH=. $(BIN)/jupyter-book build --builder linkcheck .
+
+clean: ## remove what was built; .venv stays
+	rm -rf _build build .pytest_cache .ruff_cache .hypothesis .coverage

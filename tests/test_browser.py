@@ -1,0 +1,175 @@
+"""The built book in a browser: nothing from elsewhere, no errors, nothing wider than the screen."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tools.site import ROOT
+
+BUILT = ROOT / "_build" / "html"
+PAGES = sorted(str(path.relative_to(BUILT)) for path in BUILT.rglob("*.html"))
+PAGES = [path for path in PAGES if not path.startswith(("_static", "_sources"))]
+WIDTHS = (1280, 375)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Text and its nearest painted background, as WCAG's contrast ratio.
+LOW_CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = rgb => {
+    const [r, g, b] = rgb.map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = node => {
+    for (; node; node = node.parentElement) {
+      const colour = rgba(getComputedStyle(node).backgroundColor);
+      if (colour[3] > 250) return colour.slice(0, 3);
+    }
+    return [255, 255, 255];
+  };
+  const low = [];
+  const texts = ".bd-article :is(p, a, li, td, th, code, span, label)";
+  for (const node of document.querySelectorAll(texts)) {
+    const words = [...node.childNodes].filter(n => n.nodeType === 3 && n.data.trim());
+    if (!words.length || !node.getClientRects().length || node.matches(".headerlink")) continue;
+    const style = getComputedStyle(node);
+    const [a, b] = [light(rgba(style.color).slice(0, 3)), light(ground(node))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const what = `${node.className}: ${words[0].data.slice(0, 30)}`;
+    if (ratio < 4.5) low.push(`${ratio.toFixed(1)} ${what}`);
+  }
+  return [...new Set(low)];
+}
+"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt install chromium"),
+    pytest.mark.skipif(not PAGES, reason="no built book: run `make book`"),
+]
+each_page = pytest.mark.parametrize("path", PAGES)
+each_width = pytest.mark.parametrize("width", WIDTHS)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Serve the built book on localhost."""
+    handler = partial(QuietHandler, directory=str(BUILT))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """An open page and what happened while it loaded."""
+
+    page: Page
+    elsewhere: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def hears(self, url: str) -> None:
+        """Note a request that leaves this machine."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
+            self.elsewhere.append(url)
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str, path: str, width: int) -> Iterator[Visit]:
+    """Open one page at one width and wait until its mathematics is set."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    visit = Visit(page)
+    page.on("request", lambda request: visit.hears(request.url))
+    page.on("response", lambda it: it.status >= 400 and visit.errors.append(it.url))
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.on("console", lambda it: it.type == "error" and visit.errors.append(it.text))
+    page.goto(f"{address}/{path}", wait_until="load")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
+    yield visit
+    page.close()
+
+
+@each_page
+@each_width
+def test_page_is_whole(visit: Visit) -> None:
+    page = visit.page
+    assert visit.elsewhere == []
+    assert visit.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    formulas = page.locator(".bd-article .math").count()
+    assert page.locator("mjx-container").count() >= formulas
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.locator("img:not([alt])").count() == 0
+    for slider in page.locator(".pai-explorer input[type=range]").all():
+        before = shown_frames(page)
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        assert shown_frames(page) != before
+
+
+def shown_frames(page: Page) -> list[bool]:
+    """Which pictures of the page's explorers are visible."""
+    return [frame.is_visible() for frame in page.locator(".pai-explorer img").all()]
+
+
+@each_page
+@pytest.mark.parametrize("width", WIDTHS[:1])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_contrast(visit: Visit, theme: str) -> None:
+    visit.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    visit.page.wait_for_timeout(300)
+    assert visit.page.evaluate(LOW_CONTRAST) == []
+
+
+def test_a_page_that_does_wrong_is_caught(browser: Browser) -> None:
+    """The measures themselves: a request, a wide page and grey on grey are seen."""
+    page = browser.new_page(viewport={"width": 375, "height": 800})
+    visit = Visit(page)
+    visit.hears("https://example.org/x.js")
+    assert visit.elsewhere == ["https://example.org/x.js"]
+    page.set_content(
+        "<div class='bd-article' style='width: 900px'><p style='color: #888'>x</p></div>"
+    )
+    assert not page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert len(page.evaluate(LOW_CONTRAST)) == 1
+    page.close()

@@ -1,0 +1,1 @@
+"""Maintainers' scripts: chapters to notebooks, notebooks to book."""

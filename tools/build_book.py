@@ -1,0 +1,88 @@
+"""Build the book from the stored notebooks, executing nothing.
+
+The outputs of every notebook are put in the cache that MyST-NB reads before it
+would execute a page; the build then finds them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import JupyterCacheBase
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
+from nbformat import NotebookNode
+
+from tools.notebooks import code_cells, stale_notebooks
+from tools.site import ROOT, chapter_paths, config, notebook_path
+
+
+def main() -> int:
+    """The command line: build the book of this repository."""
+    try:
+        build(ROOT)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(root: Path) -> Path:
+    """Build the book under `root/_build/html` and return its first page.
+
+    Raises ValueError when a notebook is stale, when Sphinx warns, or when a page was executed.
+    """
+    stale = stale_notebooks(root)
+    if stale:
+        raise ValueError("Run `make notebooks` first; stale: " + "; ".join(stale))
+    cache = _fill_cache(root)
+    stored = len(cache.list_cache_records())
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", "-W", "-n", "--keep-going", root]
+    # Sphinx's local extensions take the addresses from tools/site.py.
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        # A page read with warnings would be taken as good by the next build.
+        shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
+        raise ValueError("The book has warnings, listed above; mend them.")
+    if len(cache.list_cache_records()) != stored:
+        raise ValueError("A page was executed: its cells differ from its notebook's.")
+    return root / "_build" / "html" / "index.html"
+
+
+def _fill_cache(root: Path) -> JupyterCacheBase:
+    """A fresh cache that holds the outputs of every chapter, and nothing else."""
+    folder = root / "_build" / ".jupyter_cache"
+    shutil.rmtree(folder, ignore_errors=True)
+    cache = get_cache(str(folder))
+    for chapter in chapter_paths(root):
+        page = _page_with_outputs(chapter, root)
+        bundle = CacheBundleIn(page, str(chapter))
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    return cache
+
+
+def _page_with_outputs(chapter: Path, root: Path) -> NotebookNode:
+    """The chapter as MyST-NB reads it, with the outputs of its stored notebook."""
+    extensions = config(root)["parse"]["myst_enable_extensions"]
+    page = read_myst_markdown_notebook(
+        chapter.read_text(encoding="utf8"), MdParserConfig(enable_extensions=extensions)
+    )
+    notebook = nbformat.read(notebook_path(chapter, root), as_version=4)
+    stored = [c for c in code_cells(notebook) if "install" not in c.metadata.get("tags", [])]
+    for shown, executed in zip(code_cells(page), stored, strict=True):
+        if shown.source != executed.source:
+            raise ValueError(f"{chapter}: the book reads this cell otherwise:\n{shown.source}")
+        shown.outputs, shown.execution_count = executed.outputs, executed.execution_count
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())
