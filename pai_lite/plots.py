@@ -25,7 +25,7 @@ STYLE: dict[str, tuple[str, str]] = {
     "magnitude-after": ("#0072B2", "P"),
     "lottery-ticket": ("#CC79A7", "*"),
 }
-OTHER = ("#0072B2", "h")
+OTHER = ("#882255", "h")
 
 
 def plot_layer_density(masks: Mapping[str, Mask], ax: Axes | None = None) -> Axes:
