@@ -93,30 +93,18 @@ def check_fit(tensors: Mapping[str, Tensor], model: nn.Module, what: str) -> Non
             )
 
 
-class Mask(Mapping[str, Tensor]):
-    """A mapping from parameter name to a boolean tensor of the weight's shape; True = keep."""
+class NamedTensors(Mapping[str, Tensor]):
+    """Tensors by parameter name, in the order of the layers; not to be changed."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         """Hold the given tensors.
 
         Raises:
-            ValueError: there is no tensor, or one is not boolean.
+            ValueError: there is no tensor.
         """
         if not tensors:
-            raise ValueError("A mask needs at least one tensor; an empty mapping was given.")
-        for name, tensor in tensors.items():
-            if tensor.dtype != torch.bool:
-                raise ValueError(
-                    f"The mask of {name} has dtype {tensor.dtype}; "
-                    "it must be torch.bool, for example scores > threshold."
-                )
+            raise ValueError(f"{type(self).__name__} needs at least one tensor; none was given.")
         self._tensors = dict(tensors)
-
-    @classmethod
-    def dense(cls, model: nn.Module) -> Mask:
-        """Return the mask that keeps every weight of the model."""
-        weights = prunable_parameters(model)
-        return cls({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -126,6 +114,39 @@ class Mask(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether the other has the same names and, bit for bit, the same tensors."""
+        if not isinstance(other, NamedTensors):
+            return NotImplemented
+        same_names = list(self) == list(other)
+        return same_names and all(torch.equal(self[name], other[name]) for name in self)
+
+    __hash__ = None
+
+
+class Mask(NamedTensors):
+    """A mapping from parameter name to a boolean tensor of the weight's shape; True = keep."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold the given tensors.
+
+        Raises:
+            ValueError: there is no tensor, or one is not boolean.
+        """
+        super().__init__(tensors)
+        for name, tensor in self.items():
+            if tensor.dtype != torch.bool:
+                raise ValueError(
+                    f"The mask of {name} has dtype {tensor.dtype}; "
+                    "it must be torch.bool, for example scores > threshold."
+                )
+
+    @classmethod
+    def dense(cls, model: nn.Module) -> Mask:
+        """Return the mask that keeps every weight of the model."""
+        weights = prunable_parameters(model)
+        return cls({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
 
     def __repr__(self) -> str:
         return (

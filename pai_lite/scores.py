@@ -6,14 +6,14 @@ The choice keeps an exact number of weights whatever the ties.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pai_lite.masks import Mask
+from pai_lite.masks import Mask, NamedTensors
 
 
 class HasShape(Protocol):
@@ -23,7 +23,7 @@ class HasShape(Protocol):
     def shape(self) -> torch.Size: ...
 
 
-class Scores(Mapping[str, Tensor]):
+class Scores(NamedTensors):
     """A mapping from parameter name to a tensor of the weight's shape; larger = keep."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -32,9 +32,8 @@ class Scores(Mapping[str, Tensor]):
         Raises:
             ValueError: there is no tensor, or a score is NaN or infinite.
         """
-        if not tensors:
-            raise ValueError("Scores need at least one tensor; an empty mapping was given.")
-        for name, tensor in tensors.items():
+        super().__init__({name: tensor.detach() for name, tensor in tensors.items()})
+        for name, tensor in self.items():
             bad = int((~torch.isfinite(tensor)).sum())
             if bad:
                 raise ValueError(
@@ -42,16 +41,6 @@ class Scores(Mapping[str, Tensor]):
                     "Look for inputs that are not normalised, a loss that overflows, "
                     "or a network that has diverged."
                 )
-        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
     def __repr__(self) -> str:
         return f"Scores({len(self)} layers, {self.flat().numel():,} weights)"

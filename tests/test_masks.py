@@ -272,3 +272,11 @@ def test_a_mask_of_another_network_is_refused_after_loading(tmp_path):
     random_mask(make_network("conv")).save(tmp_path / "mask")
     with pytest.raises(ValueError, match=r"0\.weight"):
         pai.Mask.load(tmp_path / "mask").apply_(make_network("mlp"))
+
+
+def test_masks_are_equal_when_their_tensors_are():
+    kept = torch.tensor([True, False])
+    assert pai.Mask({"w": kept}) == pai.Mask({"w": kept.clone()})
+    assert pai.Mask({"w": kept}) != pai.Mask({"w": ~kept})
+    assert pai.Mask({"w": kept}) != pai.Mask({"v": kept})
+    assert pai.Mask({"w": kept}) != {"w": kept}
