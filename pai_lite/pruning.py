@@ -44,7 +44,12 @@ class Method:
 #: The methods of the papers by name.
 METHODS: dict[str, Method] = {
     "random": Method(criteria.random, False, "Frankle et al. 2021, section 3"),
-    "random-uniform": Method(criteria.random, False, "Evci et al. 2020, section 3", uniform_counts),
+    "random-uniform": Method(
+        criteria.random,
+        False,
+        "Evci et al. 2020, section 3, but the first layer is pruned like the others",
+        uniform_counts,
+    ),
     "random-erk": Method(criteria.random, False, "Evci et al. 2020, section 3", erk_counts),
     "magnitude": Method(criteria.magnitude, False, "Frankle et al. 2021, section 3"),
     "snip": Method(criteria.snip, True, "Lee et al. 2019"),
