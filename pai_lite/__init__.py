@@ -5,6 +5,7 @@ The way through it: data, model and batches give scores; scores give a mask; a m
 
 from pai_lite.criteria import magnitude, mean_gradient, random, snip
 from pai_lite.data import Data, Split, load_data
+from pai_lite.downloads import DownloadError
 from pai_lite.exercises import EXERCISES, check
 from pai_lite.masks import LayerCollapseWarning, Mask, copy_model, prunable_parameters
 from pai_lite.models import MODELS, build_model
@@ -21,6 +22,7 @@ __all__ = [
     "METHODS",
     "MODELS",
     "Data",
+    "DownloadError",
     "Explorer",
     "LayerCollapseWarning",
     "Mask",

@@ -90,7 +90,7 @@ def build_model(name: str, data: Data, *, seed: int = 0) -> nn.Module:
     and shift 0. The same seed gives the same weights on every device.
 
     Args:
-        name: a name in :data:`MODELS`.
+        name: a name in :data:`~pai_lite.models.MODELS`.
         seed: of the initial weights; the global generator is not touched.
 
     Raises:

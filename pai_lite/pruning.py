@@ -64,10 +64,10 @@ def prune(
     sparsity: float,
     **options: Any,
 ) -> Mask:
-    """Return the mask that a method of :data:`METHODS` chooses; the model stays as it is.
+    """Return the mask that a method chooses; the model stays as it is.
 
     Args:
-        method: a name in :data:`METHODS`.
+        method: a name in :data:`~pai_lite.pruning.METHODS`.
         batches: one pair (inputs, targets) or an iterable of pairs; may be left out where the
             method looks at no data.
         sparsity: the fraction of prunable weights to remove, in [0, 1).
