@@ -495,9 +495,13 @@ def test_an_unknown_split_lists_the_known(noise, model):
         pai.accuracy(model, noise, "tset")
 
 
-def test_the_progress_bar_can_be_switched_off(noise, model, capsys):
+def test_the_progress_bar_can_be_switched_off(noise, model, capsys, monkeypatch):
     fit(model, noise)
     assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    pai.fit(model, noise, QUICK)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.delenv("TQDM_DISABLE")
     pai.fit(model, noise, QUICK)
     assert "".join(capsys.readouterr()) != ""
 
