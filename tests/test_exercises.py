@@ -72,11 +72,30 @@ def test_no_answer_a_wrong_type_and_a_crash_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
-    [(1.0, True), (1.0 + 1e-6, True), (1.01, False), (True, False), ("1", False), ([1.0], False)],
+    ("wanted", "answer", "correct"),
+    [
+        (1.0, 1.0 + 1e-6, True),
+        (1.0, 1, True),
+        (1.0, 1.01, False),
+        (1.0, True, False),
+        (1.0, "1", False),
+        (1.0, [1.0], False),
+        (1.0, torch.tensor(1.0), True),
+        (1500, 1500.0, True),
+        (1500, 1499, False),
+        (1500, "1500", False),
+        (True, True, True),
+        (True, 1, False),
+        ("c", "c", True),
+        ((1.0, 3), [1.0, 3], True),
+        ((1.0, 3), (1.0, 4), False),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+    ],
 )
-def test_numbers_agree_to_four_digits_and_types_must_match(answer: object, right: bool) -> None:
-    assert bool(judge(Exercise(1, "", "", ()), answer)) is right
+def test_floats_agree_to_three_digits_and_all_else_exactly(
+    wanted: object, answer: object, correct: bool
+) -> None:
+    assert bool(judge(Exercise(wanted, "", "", ()), answer)) is correct
 
 
 def test_an_unknown_exercise_names_the_nearest() -> None:

@@ -119,6 +119,12 @@ EXERCISES: dict[int, Exercise] = {
                 "The gradient falls when the weight grows: the next layer was divided by 4.",
             ),
             Mistake(
+                "inverted",
+                (4.0, 1.0),
+                "The score is right. The gradient falls when the weight grows, so that the "
+                "product stays.",
+            ),
+            Mistake(
                 "score falls",
                 (0.25, 0.25),
                 "Your gradient is right. Multiply it by the new weight, which is 4 times the old.",
@@ -129,6 +135,7 @@ EXERCISES: dict[int, Exercise] = {
         right="c",
         praise="Only a change that differs between layers can change a global ranking.",
         hint="A global top-k depends on the order of all scores. Which change can reorder them?",
+        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcd"))),
         mistakes=(
             Mistake("scale of the loss", "a", "Ten times every score is the same order."),
             Mistake("global sum", "b", "One positive factor for all scores keeps their order."),
@@ -141,17 +148,31 @@ EXERCISES: dict[int, Exercise] = {
         ),
     ),
     5: Exercise(
-        right=3e-4,
-        praise="The larger the layer, the lower this floor: a global threshold thins it first.",
-        hint="The mean of absolute values is at least the absolute value of the mean.",
+        right=(3e-4, 1.5e-3, 1499),
+        praise="Both bounds fall as 1 / n: the larger the layer, the fewer of its weights pass.",
+        hint="The sum of the scores lies between |C| and the product of the norms. Divide by n "
+        "for the means; for the count, see how many scores above tau fit into the largest sum.",
         mistakes=(
-            Mistake("total", 0.6, "That bounds the sum of the scores; the mean divides by n."),
             Mistake(
-                "zero",
-                0.0,
+                "sums",
+                (0.6, 3.0, 1499),
+                "These bound the sum of the scores; the mean divides by n.",
+            ),
+            Mistake(
+                "no lower bound",
+                (0.0, 1.5e-3, 1499),
                 "If every score were 0 the signed sum would be 0 too, and it is -0.6.",
             ),
-            Mistake("negative", -3e-4, "That is the signed mean; scores are absolute values."),
+            Mistake(
+                "one too many",
+                (3e-4, 1.5e-3, 1500),
+                "With 1500 weights above tau the sum would be above 3, and it cannot be.",
+            ),
+            Mistake(
+                "all kept",
+                (3e-4, 1.5e-3, 2000),
+                "2000 weights above tau would have a sum above 4; the norms allow 3.",
+            ),
         ),
     ),
     6: Exercise(
@@ -193,6 +214,9 @@ EXERCISES: dict[int, Exercise] = {
             ),
             Mistake("no half", -3.5, "The second-order term of a Taylor series carries 1/2."),
             Mistake("sign", 1.8, "That is loss before minus loss after."),
+            Mistake(
+                "sign of the first term", -1.6, "The first-order term enters with a minus sign."
+            ),
         ),
     ),
 }
