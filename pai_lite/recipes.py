@@ -129,7 +129,7 @@ def setting() -> Setting:
     sparsities and a short recipe.
     """
     if torch.cuda.is_available():
-        recipe = Recipe(epochs=6, batch_size=256, lr=0.2, augment=True)
+        recipe = Recipe(epochs=4, batch_size=256, lr=0.2, augment=True)
         return Setting("cuda", "cifar10", "resnet20", recipe, (0,), (0.9, 0.98))
     recipe = Recipe(epochs=12)
     return Setting("cpu", "digits", "small-conv", recipe, (0, 1, 2), (0.8, 0.9, 0.95, 0.98))

@@ -92,19 +92,33 @@ def factor_of_means(w_1: Tensor, w_2: Tensor, _: int) -> float:
     return math.sqrt(float(w_2.abs().mean() / w_1.abs().mean()))
 
 
-def probe_factor(answer: Factor) -> tuple[int, int, bool]:
-    """Return how many weights stay in each layer, and whether the outputs stay the same."""
+def factor_without_root(w_1: Tensor, w_2: Tensor, k: int) -> float:
+    """The mistake of forgetting that the factor enters twice."""
+    return 1.01 * float(w_2.abs().max() / w_1.abs().flatten().topk(k).values[-1])
+
+
+def probe_factor(answer: Factor) -> list[tuple[int, int, bool]]:
+    """Return what is left of networks whose first, or second, layer has the larger weights."""
+    return [after_rescaling(answer, scale) for scale in (0.7, 1e-8, 10.0)]
+
+
+def after_rescaling(answer: Factor, scale: float) -> tuple[int, int, bool]:
+    """Return how many weights stay in each layer, and whether the outputs stay the same.
+
+    Args:
+        scale: standard deviation of the first layer's weights; the second layer's is 1.
+    """
     generator = torch.Generator().manual_seed(5)
     w_1, w_2, x = (
-        scale * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for scale, shape in ((0.7, (8, 5)), (1.0, (4, 8)), (1.0, (6, 5)))
+        factor * torch.randn(shape, generator=generator, dtype=torch.float64)
+        for factor, shape in ((scale, (8, 5)), (1.0, (4, 8)), (1.0, (6, 5)))
     )
     k = 12
     a = float(answer(w_1, w_2, k))
     outputs, scaled = (torch.relu(x @ v.T) @ u.T for v, u in ((w_1, w_2), (a * w_1, w_2 / a)))
     order = torch.cat([(a * w_1).abs().flatten(), (w_2 / a).abs().flatten()]).argsort()
     in_first = int((order[-k:] < w_1.numel()).sum())
-    return in_first, k - in_first, bool(torch.allclose(outputs, scaled))
+    return in_first, k - in_first, bool(torch.allclose(outputs, scaled, atol=0))
 
 
 def masked(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
@@ -217,8 +231,8 @@ EXERCISES: dict[int, Exercise] = {
     3: Exercise(
         right=expected_densities,
         probe=probe_densities,
-        praise="The threshold is shared, so that a layer's share depends on its standard deviation "
-        "alone. Leaving out the square root of 2 would change tau and not the densities.",
+        praise="The threshold is shared, so that the densities differ between layers only because "
+        "the standard deviations do. Leaving out the square root of 2 would change tau and not the densities.",
         hint="Find tau with sum(n * erfc(tau / (sigma * 2**0.5))) = k by bisection (100 halvings "
         "of [0, 10 max sigma]), then return erfc(tau / (sigma * 2**0.5)), one number a layer.",
         mistakes=(
@@ -294,15 +308,22 @@ EXERCISES: dict[int, Exercise] = {
                 "through, and no negative one.",
             ),
             Mistake(
+                "no square root",
+                factor_without_root,
+                "This works for some networks only. The factor enters twice: it multiplies w_1 and "
+                "divides w_2, so that its square is compared with the ratio of the weights.",
+            ),
+            Mistake(
                 "typical sizes",
                 factor_of_means,
-                "This makes the two layers equally large on average, so that both keep some "
+                "This makes the two layers equally large on average, and both keep some "
                 "weights. Compare the k-th largest of w_1 with the largest of w_2.",
             ),
             Mistake(
                 "no factor",
                 lambda _w_1, _w_2, _k: 1.0,
-                "With a = 1 nothing is rescaled, and the second layer keeps its weights.",
+                "With a = 1 nothing is rescaled, and where the second layer has large weights it "
+                "keeps them.",
             ),
         ),
     ),
@@ -311,8 +332,8 @@ EXERCISES: dict[int, Exercise] = {
         probe=probe_ticket,
         praise="One run gives both: its end chooses the positions, its step t gives the values.",
         hint="Train to the end for the mask (pai.prune(trained, 'magnitude', sparsity=s)), train "
-        "the same model again with stop_at=t for the values, with the default seed both times, "
-        "and return {name: weight * mask[name]}.",
+        "the same model again with stop_at=t for the values, with the recipe and the default seed "
+        "both times, and return {name: weight * mask[name]}.",
         mistakes=(
             Mistake(
                 "not rewound",
