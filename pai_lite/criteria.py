@@ -7,21 +7,23 @@ train or eval mode, and the state of every random number generator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import copy
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from pai_lite.masks import preserved_modes, prunable_parameters
+from pai_lite.gradients import (
+    Batches,
+    hessian_gradient_product,
+    initial_weights,
+    iterate,
+    leaves,
+    mean_gradient,
+)
+from pai_lite.masks import Mask, prunable_parameters
 from pai_lite.scores import Scores
-
-Batch = tuple[Tensor, Tensor]
-Batches = Batch | Iterable[Batch]
-
-BATCHNORM_MODES = ("train", "eval")
 
 
 def random(model: nn.Module, _batches: Batches | None = None, *, seed: int = 0) -> Scores:
@@ -46,134 +48,142 @@ def magnitude(model: nn.Module, _batches: Batches | None = None) -> Scores:
 
     Like every criterion it may be called with batches, which it does not look at.
     """
-    return Scores({name: w.detach().abs() for name, w in prunable_parameters(model).items()})
+    return Scores({name: weight.abs() for name, weight in initial_weights(model).items()})
 
 
-def snip(model: nn.Module, batches: Batches, *, batchnorm: str = "train") -> Scores:
+def snip(
+    model: nn.Module, batches: Batches, *, mask: Mask | None = None, batchnorm: str = "train"
+) -> Scores:
     """Score every weight with its connection sensitivity, abs(w * g).
 
     g is the gradient of the mean cross-entropy, averaged over the batches before the absolute
     value is taken.
 
     Source: Lee et al. 2019, section 4; Frankle et al. 2021, appendix B.2;
-    de Jorge et al. 2021, eq. 2.
+    de Jorge et al. 2021, eq. 2 and, with a mask, eq. 5.
 
     Args:
         batches: one pair (inputs, targets) or an iterable of pairs.
+        mask: take the gradient at the pruned network m * w; w in the score stays unpruned.
         batchnorm: "train" normalises with the statistics of each batch, "eval" with the running
             statistics. Dropout is off in both.
 
     Raises:
-        ValueError: a batch does not fit the model, there is no batch, or a score is not finite.
+        ValueError: a batch or the mask does not fit the model, there is no batch, or a score is
+            not finite.
     """
-    weights = prunable_parameters(model)
-    gradients = mean_gradient(model, batches, batchnorm=batchnorm)
-    return Scores({name: (w.detach() * gradients[name]).abs() for name, w in weights.items()})
+    gradients = mean_gradient(model, batches, mask=mask, batchnorm=batchnorm)
+    return Scores({n: (w * gradients[n]).abs() for n, w in initial_weights(model).items()})
 
 
-def mean_gradient(
-    model: nn.Module, batches: Batches, *, batchnorm: str = "train"
-) -> dict[str, Tensor]:
-    """Return the gradient of the cross-entropy in the prunable weights, averaged over batches.
+def grad_norm(
+    model: nn.Module, batches: Batches, *, mask: Mask | None = None, batchnorm: str = "train"
+) -> Scores:
+    """Score every weight with its squared gradient, g^2: what it adds to the gradient's norm.
 
-    Each batch counts the same, whatever its size.
+    Iterated, this is GRASP-It.
+
+    Source: de Jorge et al. 2021, eq. 17.
+
+    Args:
+        batches, mask, batchnorm: as for :func:`snip`.
 
     Raises:
         ValueError: as :func:`snip`.
     """
-    weights = {n: w.detach().requires_grad_() for n, w in prunable_parameters(model).items()}
-    # The forward pass updates BatchNorm's statistics: let it update a copy.
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    used = 0
-    with scoring_mode(model, batchnorm), torch.enable_grad():
-        for inputs, targets in iterate(batches):
-            check_inputs(model, inputs, targets)
-            outputs = functional_call(model, {**weights, **buffers}, (inputs,))
-            check_targets(outputs, targets)
-            loss = F.cross_entropy(outputs, targets)
-            gradients = torch.autograd.grad(loss, list(weights.values()))
-            for name, gradient in zip(weights, gradients, strict=True):
-                total[name] += gradient
-            used += 1
-    if used == 0:
-        raise ValueError("No batch was given; this criterion needs at least one.")
-    return {name: gradient / used for name, gradient in total.items()}
+    gradients = mean_gradient(model, batches, mask=mask, batchnorm=batchnorm)
+    return Scores({name: gradient.square() for name, gradient in gradients.items()})
 
 
-def iterate(batches: Batches) -> Iterator[Batch]:
-    """Yield pairs (inputs, targets) from one pair or from an iterable of pairs.
+def grasp(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    temperature: float = 200.0,
+    mask: Mask | None = None,
+    batchnorm: str = "train",
+) -> Scores:
+    """Score every weight with w * (H g), so that removal keeps the gradient's norm.
 
-    Raises:
-        ValueError: there is no data, or an item is not a pair.
-    """
-    if batches is None:
-        raise ValueError("This criterion needs data; pass batches, for example data.batch().")
-    is_pair = isinstance(batches, tuple | list) and len(batches) == 2
-    if is_pair and isinstance(batches[0], Tensor):
-        yield tuple(batches)
-        return
-    for item in batches:
-        if not (isinstance(item, tuple | list) and len(item) == 2):
-            raise ValueError(
-                f"A batch is a pair (inputs, targets); an item of type {type(item).__name__} "
-                "was given."
-            )
-        yield tuple(item)
+    To first order the squared norm of the gradient changes by -2 w_i (H g)_i when weight i is
+    removed. The paper removes the weights with the largest -w * (H g); larger = keep turns the
+    sign. H and g are those of the mean cross-entropy of the logits over a temperature, and both
+    are averaged over the batches.
 
+    Source: Wang et al. 2020, eq. 8; Frankle et al. 2021, appendix C.
 
-def check_inputs(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Raise a ``ValueError`` where type, device, dtype or length do not fit."""
-    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-        raise ValueError(
-            f"A batch is a pair of tensors; {type(inputs).__name__} and {type(targets).__name__} "
-            "were given. Convert them with torch.from_numpy or torch.tensor."
-        )
-    weight = next(iter(prunable_parameters(model).values()))
-    if inputs.dtype != weight.dtype:
-        raise ValueError(
-            f"The inputs have dtype {inputs.dtype}, the model {weight.dtype}; "
-            f"convert them with inputs.to({weight.dtype})."
-        )
-    if inputs.device != weight.device or targets.device != weight.device:
-        raise ValueError(
-            f"The batch is on {inputs.device} and {targets.device}, the model on "
-            f"{weight.device}; move the batch with .to({str(weight.device)!r})."
-        )
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ValueError(
-            f"The batch has {len(inputs)} inputs and {len(targets)} targets; "
-            "it needs equally many, and at least one."
-        )
-
-
-def check_targets(outputs: Tensor, targets: Tensor) -> None:
-    """Raise a ``ValueError`` unless every target is a class that the model has an output for."""
-    classes = outputs.shape[1]
-    if targets.dtype != torch.int64 or targets.dim() != 1:
-        raise ValueError(
-            f"The targets have dtype {targets.dtype} and shape {tuple(targets.shape)}; "
-            "they must be class numbers, int64 of shape (n,)."
-        )
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"The targets run from {low} to {high}; the model has {classes} classes, "
-            f"so they must lie in 0 to {classes - 1}."
-        )
-
-
-@contextmanager
-def scoring_mode(model: nn.Module, batchnorm: str) -> Iterator[None]:
-    """Switch dropout off and BatchNorm to the given mode, and restore every mode afterwards.
+    Args:
+        temperature: divides the logits; 200 in the authors' code.
+        batches, mask, batchnorm: as for :func:`snip`.
 
     Raises:
-        ValueError: the mode is neither "train" nor "eval".
+        ValueError: as :func:`snip`, or the temperature is not positive.
     """
-    if batchnorm not in BATCHNORM_MODES:
-        raise ValueError(f"batchnorm is {batchnorm!r}; it must be one of {BATCHNORM_MODES}.")
-    with preserved_modes(model):
-        for module in model.modules():
-            is_batchnorm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            module.training = is_batchnorm and batchnorm == "train"
-        yield
+    products = hessian_gradient_product(
+        model, batches, temperature=temperature, mask=mask, batchnorm=batchnorm
+    )
+    return Scores({n: w * products[n] for n, w in initial_weights(model).items()})
+
+
+def grasp_abs(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    temperature: float = 200.0,
+    mask: Mask | None = None,
+    batchnorm: str = "train",
+) -> Scores:
+    """Score every weight with abs(w * (H g)).
+
+    Source: Frankle et al. 2021, appendix H.
+
+    Args:
+        temperature, batches, mask, batchnorm: as for :func:`grasp`.
+
+    Raises:
+        ValueError: as :func:`grasp`.
+    """
+    options = {"temperature": temperature, "mask": mask, "batchnorm": batchnorm}
+    return Scores({name: z.abs() for name, z in grasp(model, batches, **options).items()})
+
+
+def synflow(model: nn.Module, batches: Batches, *, mask: Mask | None = None) -> Scores:
+    """Score every weight with its share of the path norm, abs(w * dR/dw).
+
+    R is the sum of the outputs for an input of ones, in float64, of the network with abs(w) in
+    place of w, without biases, and with BatchNorm as the identity. The score is the sum, over all
+    paths from input to output through the weight, of the products of absolute weights.
+
+    Source: Tanaka et al. 2020; Frankle et al. 2021, appendix D.
+
+    Args:
+        batches: only the shape of one input is used, not its values.
+        mask: score m * w; a removed weight scores 0.
+
+    Raises:
+        ValueError: there is no batch, the mask does not fit, or a score is not finite.
+    """
+    inputs, _ = next(iterate(batches))
+    with torch.enable_grad():
+        linear = linearize(model)
+        weights = {n: w.detach().abs().requires_grad_() for n, w in leaves(linear, mask).items()}
+        ones = torch.ones_like(inputs[:1], dtype=torch.float64)
+        outputs = functional_call(linear, weights, (ones,))
+        gradients = torch.autograd.grad(outputs.sum(), list(weights.values()))
+    pairs = zip(weights.items(), gradients, strict=True)
+    return Scores({name: w.detach() * gradient for (name, w), gradient in pairs})
+
+
+def linearize(model: nn.Module) -> nn.Module:
+    """Return a copy in float64 and eval mode without biases, whose BatchNorm is the identity."""
+    linear = copy.deepcopy(model).double().eval()
+    for name, parameter in linear.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.zero_()
+    for module in linear.modules():
+        if isinstance(module, _BatchNorm):
+            module.eps = 0.0
+            module.reset_running_stats()
+            if module.affine:
+                module.weight.data.fill_(1.0)
+    return linear

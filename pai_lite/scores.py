@@ -97,12 +97,23 @@ def keep_top(scores: Scores, sparsity: float) -> Mask:
     Raises:
         ValueError: the sparsity is not in [0, 1).
     """
-    flat = scores.flat()
-    keep = top_k(flat, count_kept(flat.numel(), sparsity))
-    parts = keep.split([tensor.numel() for tensor in scores.values()])
-    mask = Mask({n: p.view_as(t) for (n, t), p in zip(scores.items(), parts, strict=True)})
+    mask = keep_count(scores, count_kept(scores.flat().numel(), sparsity))
     mask.warn_if_collapsed()
     return mask
+
+
+def keep_count(scores: Scores, k: int, *, among: Mask | None = None) -> Mask:
+    """Keep the k weights of largest score, over all layers together.
+
+    Args:
+        among: choose among the weights that this mask keeps, whatever the scores of the others.
+    """
+    flat = scores.flat()
+    if among is not None:
+        allowed = torch.cat([tensor.flatten() for tensor in among.values()])
+        flat = flat.masked_fill(~allowed, -torch.inf)
+    parts = top_k(flat, k).split([tensor.numel() for tensor in scores.values()])
+    return Mask({n: p.view_as(t) for (n, t), p in zip(scores.items(), parts, strict=True)})
 
 
 def keep_top_per_layer(scores: Scores, counts: Mapping[str, int]) -> Mask:
