@@ -232,7 +232,8 @@ EXERCISES: dict[int, Exercise] = {
         right=expected_densities,
         probe=probe_densities,
         praise="The threshold is shared, so that the densities differ between layers only because "
-        "the standard deviations do. Leaving out the square root of 2 would change tau and not the densities.",
+        "the standard deviations do. Leaving out the square root of 2 would change tau and not the "
+        "densities.",
         hint="Find tau with sum(n * erfc(tau / (sigma * 2**0.5))) = k by bisection (100 halvings "
         "of [0, 10 max sigma]), then return erfc(tau / (sigma * 2**0.5)), one number a layer.",
         mistakes=(
