@@ -97,6 +97,16 @@ def test_page_shows_stored_outputs_and_nothing_is_executed(book: Path) -> None:
     replace_output(book, "01_first", '"4242\\n"', '"2\\n"')
 
 
+def test_a_changed_style_sheet_alone_reaches_the_book(book: Path) -> None:
+    sheet = book / "book" / "_static" / "book.css"
+    text = sheet.read_text(encoding="utf8")
+    sheet.write_text(text + "/* changed */\n", encoding="utf8")
+    build(book)
+    built = book / "_build" / "html" / "_static" / "book.css"
+    assert "/* changed */" in built.read_text(encoding="utf8")
+    sheet.write_text(text, encoding="utf8")
+
+
 def test_removed_output_stays_in_the_notebook_only(book: Path) -> None:
     notebook = nbformat.read(book / "notebooks" / "02_second.ipynb", as_version=4)
     assert "not yet" in str(code_cells(notebook)[-1].outputs)
