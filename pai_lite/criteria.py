@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pai_lite.gradients import (
     Batches,
     hessian_gradient_product,
-    initial_weights,
+    detached_weights,
     iterate,
     leaves,
     mean_gradient,
@@ -48,7 +48,7 @@ def magnitude(model: nn.Module, _batches: Batches | None = None) -> Scores:
 
     Like every criterion it may be called with batches, which it does not look at.
     """
-    return Scores({name: weight.abs() for name, weight in initial_weights(model).items()})
+    return Scores({name: weight.abs() for name, weight in detached_weights(model).items()})
 
 
 def snip(
@@ -73,7 +73,7 @@ def snip(
             not finite.
     """
     gradients = mean_gradient(model, batches, mask=mask, batchnorm=batchnorm)
-    return Scores({n: (w * gradients[n]).abs() for n, w in initial_weights(model).items()})
+    return Scores({n: (w * gradients[n]).abs() for n, w in detached_weights(model).items()})
 
 
 def grad_norm(
@@ -122,7 +122,7 @@ def grasp(
     products = hessian_gradient_product(
         model, batches, temperature=temperature, mask=mask, batchnorm=batchnorm
     )
-    return Scores({n: w * products[n] for n, w in initial_weights(model).items()})
+    return Scores({n: w * products[n] for n, w in detached_weights(model).items()})
 
 
 def grasp_abs(

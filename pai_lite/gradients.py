@@ -22,7 +22,7 @@ Batches = Batch | Iterable[Batch]
 BATCHNORM_MODES = ("train", "eval")
 
 
-def initial_weights(model: nn.Module) -> dict[str, Tensor]:
+def detached_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the prunable weights, detached: they share memory and are not to be written to."""
     return {name: weight.detach() for name, weight in prunable_parameters(model).items()}
 
@@ -102,7 +102,7 @@ def hessian_gradient_product(
 
 def leaves(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:
     """Return the weights at which a gradient is taken, m * w, as new leaves of a graph."""
-    weights = initial_weights(model)
+    weights = detached_weights(model)
     if mask is not None:
         check_fit(mask, model, "mask")
         weights = {n: w.masked_fill(~mask[n].to(w.device), 0.0) for n, w in weights.items()}

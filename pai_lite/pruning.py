@@ -96,7 +96,8 @@ def prune(
 
     Raises:
         ValueError: the method is unknown, the sparsity is outside [0, 1), the data is missing or
-            does not fit the model, or a score is not finite.
+            does not fit the model, a score is not finite, or several steps are asked of a method
+            that they cannot change.
     """
     preset = look_up(METHODS, method, "method")
     check_sparsity(sparsity)
@@ -104,6 +105,11 @@ def prune(
         raise ValueError(f"{method!r} needs data; pass batches, for example data.batch().")
     given = {"steps": steps, "schedule": schedule, "regrow": regrow}
     preset = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    if preset.steps > 1 and not preset.needs_data:
+        raise ValueError(
+            f"{method!r} scores a weight whatever else is removed, so steps={preset.steps} would "
+            "choose the same weights as one step; leave steps out."
+        )
     if preset.steps > 1:
         return prune_in_steps(model, preset, list(iterate(batches)), sparsity, **options)
     scores = preset.criterion(model, batches, **options)

@@ -128,3 +128,9 @@ def test_batches_from_an_iterator_serve_every_step() -> None:
     batches = [make_batch(seed) for seed in range(2)]
     from_list = pai.prune(model, "force", batches, sparsity=0.8, steps=4)
     assert pai.prune(model, "force", iter(batches), sparsity=0.8, steps=4) == from_list
+
+
+@pytest.mark.parametrize("name", ["random", "random-erk", "magnitude"])
+def test_steps_that_would_change_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="leave steps out"):
+        pai.prune(make_network("mlp"), name, make_batch(), sparsity=0.5, steps=3)
