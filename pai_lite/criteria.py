@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pai_lite.gradients import (
     Batches,
-    hessian_gradient_product,
     detached_weights,
+    hessian_gradient_product,
     iterate,
     leaves,
     mean_gradient,

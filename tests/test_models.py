@@ -52,7 +52,7 @@ def test_outputs_have_one_logit_a_class(name, classes):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_detached_weights_are_kaiming_normal(name):
+def test_initial_weights_are_kaiming_normal(name):
     for layer in build(name).modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             weight = layer.weight.detach().double().flatten()
@@ -69,7 +69,7 @@ def test_detached_weights_are_kaiming_normal(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_detached_weights_follow_the_seed_and_not_the_global_generator(name):
+def test_initial_weights_follow_the_seed_and_not_the_global_generator(name):
     before = rng_state()
     first = weights(build(name, seed=1))
     assert rng_state() == before
