@@ -7,10 +7,8 @@ train or eval mode, and the state of every random number generator.
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,10 +17,11 @@ from pai_lite.gradients import (
     detached_weights,
     hessian_gradient_product,
     iterate,
-    leaves,
     mean_gradient,
+    pruned,
 )
-from pai_lite.masks import Mask, prunable_parameters
+from pai_lite.masks import Mask, preserved_modes, prunable_parameters
+from pai_lite.meta_gradients import first_order_gradient, meta_gradient
 from pai_lite.scores import Scores
 
 
@@ -147,43 +146,128 @@ def grasp_abs(
     return Scores({name: z.abs() for name, z in grasp(model, batches, **options).items()})
 
 
-def synflow(model: nn.Module, batches: Batches, *, mask: Mask | None = None) -> Scores:
+def prospr(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    steps: int = 3,
+    mask: Mask | None = None,
+    batchnorm: str = "train",
+    **sgd: float,
+) -> Scores:
+    """Score every weight with its effect on the loss after M steps of training.
+
+    The score is abs(w * dL(w_M)/dw_0), with w the initial weights: the derivative in a mask that
+    multiplies the initial weights, of the loss after the training steps. With M = 0 it is SNIP.
+
+    Source: Alizadeh et al. 2022, eq. 3 to 12.
+
+    Args:
+        batches: at least M + 1; each step uses the next, and the loss the one after them.
+        steps: M, the number of training steps.
+        mask: start from m * w and keep the removed weights at zero while training; the score is
+            that of all weights.
+        batchnorm: as for :func:`snip`.
+        sgd: lr=0.1, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, with the
+            meaning that they have in torch.optim.SGD.
+
+    Raises:
+        ValueError: as :func:`snip`, or M is negative, there are fewer than M + 1 batches, or a
+            setting is out of range.
+    """
+    found = meta_gradient(model, batches, steps=steps, mask=mask, batchnorm=batchnorm, **sgd)
+    return Scores({n: (w * found[n]).abs() for n, w in detached_weights(model).items()})
+
+
+def prospr_first_order(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    steps: int = 3,
+    mask: Mask | None = None,
+    batchnorm: str = "train",
+    **sgd: float,
+) -> Scores:
+    """Score every weight with abs(w * dL(w_M)/dw_M): ProsPr without second derivatives.
+
+    Source: Alizadeh et al. 2022, eq. 13 to 17.
+
+    Args:
+        batches, steps, mask, batchnorm, sgd: as for :func:`prospr`.
+
+    Raises:
+        ValueError: as :func:`prospr`.
+    """
+    options = {"steps": steps, "mask": mask, "batchnorm": batchnorm, **sgd}
+    found = first_order_gradient(model, batches, **options)
+    return Scores({n: (w * found[n]).abs() for n, w in detached_weights(model).items()})
+
+
+def synflow(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    mask: Mask | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Scores:
     """Score every weight with its share of the path norm, abs(w * dR/dw).
 
-    R is the sum of the outputs for an input of ones, in float64, of the network with abs(w) in
-    place of w, without biases, and with BatchNorm as the identity. The score is the sum, over all
-    paths from input to output through the weight, of the products of absolute weights.
+    R is the sum of the outputs for an input of ones of the network with abs(w) in place of w,
+    without biases, and with BatchNorm as the identity. The score is the sum, over all paths from
+    input to output through the weight, of the products of absolute weights.
 
     Source: Tanaka et al. 2020; Frankle et al. 2021, appendix D.
 
     Args:
         batches: only the shape of one input is used, not its values.
         mask: score m * w; a removed weight scores 0.
+        dtype: the precision; R of deep networks overflows torch.float32.
 
     Raises:
-        ValueError: there is no batch, the mask does not fit, or a score is not finite.
+        ValueError: there is no batch, the mask does not fit, a BatchNorm keeps no running
+            statistics, or R overflows.
     """
     inputs, _ = next(iterate(batches))
-    with torch.enable_grad():
-        linear = linearize(model)
-        weights = {n: w.detach().abs().requires_grad_() for n, w in leaves(linear, mask).items()}
-        ones = torch.ones_like(inputs[:1], dtype=torch.float64)
-        outputs = functional_call(linear, weights, (ones,))
-        gradients = torch.autograd.grad(outputs.sum(), list(weights.values()))
+    with preserved_modes(model), torch.enable_grad():
+        model.eval()
+        weights = {n: w.to(dtype).abs().requires_grad_() for n, w in pruned(model, mask).items()}
+        ones = torch.ones_like(inputs[:1], dtype=dtype)
+        total = functional_call(model, {**neutral_state(model, dtype), **weights}, (ones,)).sum()
+        if not total.isfinite():
+            raise ValueError(
+                f"SynFlow's path norm R is {total.item()} in {dtype}: a product over many layers "
+                "overflows. Use dtype=torch.float64; if that is in use, scale the weights down."
+            )
+        gradients = torch.autograd.grad(total, list(weights.values()))
     pairs = zip(weights.items(), gradients, strict=True)
     return Scores({name: w.detach() * gradient for (name, w), gradient in pairs})
 
 
-def linearize(model: nn.Module) -> nn.Module:
-    """Return a copy in float64 and eval mode without biases, whose BatchNorm is the identity."""
-    linear = copy.deepcopy(model).double().eval()
-    for name, parameter in linear.named_parameters():
-        if name.endswith("bias"):
-            parameter.data.zero_()
-    for module in linear.modules():
+def neutral_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return all that a model holds beside its prunable weights, such that it adds nothing.
+
+    Biases are zero, and BatchNorm in eval mode is the identity.
+
+    Raises:
+        ValueError: a BatchNorm keeps no running statistics, so that its eval mode normalises.
+    """
+    prunable = prunable_parameters(model)
+    held = [*model.named_parameters(), *model.named_buffers()]
+    state = {
+        name: torch.zeros_like(tensor, dtype=dtype) if name.endswith("bias") else tensor.detach()
+        for name, tensor in held
+        if name not in prunable
+    }
+    for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
-            module.eps = 0.0
-            module.reset_running_stats()
-            if module.affine:
-                module.weight.data.fill_(1.0)
-    return linear
+            if module.running_var is None:
+                raise ValueError(
+                    f"{name} keeps no running statistics, so that it cannot be made the identity; "
+                    "build it with track_running_stats=True."
+                )
+            # The variance takes up eps: BatchNorm divides by the root of their sum.
+            neutral = {"running_mean": 0.0, "running_var": 1.0 - module.eps, "weight": 1.0}
+            for key, value in neutral.items():
+                if (full := f"{name}.{key}".lstrip(".")) in state:
+                    state[full] = torch.full_like(state[full], value, dtype=dtype)
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}

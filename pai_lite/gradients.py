@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pai_lite.batchnorm import AnalyticBatchNorm
 from pai_lite.masks import Mask, check_fit, preserved_modes, prunable_parameters
 
 Batch = tuple[Tensor, Tensor]
@@ -53,7 +54,7 @@ def mean_gradient(
         used = 0
         for batch in iterate(batches):
             loss = batch_loss(model, weights, batch, temperature)
-            gradients = torch.autograd.grad(loss, list(weights.values()))
+            gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
             used += 1
             for running, gradient in zip(total.values(), gradients, strict=True):
                 running += gradient
@@ -68,7 +69,7 @@ def hessian_gradient_product(
     mask: Mask | None = None,
     batchnorm: str = "train",
 ) -> dict[str, Tensor]:
-    """Return H g without forming H, by differentiating the inner product of g with itself held.
+    """Return H g without forming H, by differentiating g once more along a held copy of itself.
 
     With one batch the gradient is read off the graph that is differentiated again; with several
     the averaged gradient comes from a pass of its own.
@@ -90,27 +91,33 @@ def hessian_gradient_product(
         weights = leaves(model, mask)
         total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for batch in batches:
-            loss = batch_loss(model, weights, batch, temperature)
-            g = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            with AnalyticBatchNorm():
+                loss = batch_loss(model, weights, batch, temperature)
+            inputs = list(weights.values())
+            g = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
             held = [x.detach() for x in g] if average is None else list(average.values())
-            inner = sum((a * b).sum() for a, b in zip(g, held, strict=True))
-            products = torch.autograd.grad(inner, list(weights.values()))
+            products = torch.autograd.grad(g, inputs, held, materialize_grads=True)
             for running, product in zip(total.values(), products, strict=True):
                 running += product
     return {name: product / len(batches) for name, product in total.items()}
 
 
+def pruned(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:
+    """Return m * w, detached; without a mask the weights themselves, not to be written to."""
+    weights = detached_weights(model)
+    if mask is None:
+        return weights
+    check_fit(mask, model, "mask")
+    return {n: w.masked_fill(~mask[n].to(w.device), 0.0) for n, w in weights.items()}
+
+
 def leaves(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:
     """Return the weights at which a gradient is taken, m * w, as new leaves of a graph."""
-    weights = detached_weights(model)
-    if mask is not None:
-        check_fit(mask, model, "mask")
-        weights = {n: w.masked_fill(~mask[n].to(w.device), 0.0) for n, w in weights.items()}
-    return {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+    return {n: weight.detach().requires_grad_() for n, weight in pruned(model, mask).items()}
 
 
 def batch_loss(
-    model: nn.Module, weights: dict[str, Tensor], batch: Batch, temperature: float
+    model: nn.Module, weights: dict[str, Tensor], batch: Batch, temperature: float = 1.0
 ) -> Tensor:
     """Return the mean cross-entropy of a batch, computed with the given weights."""
     inputs, targets = batch

@@ -282,9 +282,10 @@ CRITERIA: dict[str, Callable[[nn.Module, Batch], object]] = {
     "snip-eval": lambda model, batch: pai.snip(model, batch, batchnorm="eval"),
     **{
         f"prune-{method}": lambda model, batch, method=method: pai.prune(
-            model, method, batch, sparsity=0.3
+            model, method, [batch] * 4, sparsity=0.3
         )
-        for method in pai.METHODS
+        for method, preset in pai.METHODS.items()
+        if preset.prune_at == 0
     },
 }
 
