@@ -34,7 +34,8 @@ class Scores(NamedTensors):
         """
         super().__init__({name: tensor.detach() for name, tensor in tensors.items()})
         for name, tensor in self.items():
-            bad = int((~torch.isfinite(tensor)).sum())
+            # The sum is finite where every score is, and far cheaper to look at.
+            bad = 0 if tensor.sum().isfinite() else int((~torch.isfinite(tensor)).sum())
             if bad:
                 raise ValueError(
                     f"{bad} of {tensor.numel()} scores of {name} are NaN or infinite. "
@@ -81,11 +82,66 @@ def top_k(values: Tensor, k: int) -> Tensor:
     """
     if k == 0:
         return torch.zeros_like(values, dtype=torch.bool)
+    if values.device.type == "cpu":
+        # NumPy compares and searches several times faster than PyTorch does on a CPU.
+        return torch.from_numpy(top_k_numpy(_as_numpy(values), k))
+    return top_k_torch(values, k)
+
+
+def top_k_torch(values: Tensor, k: int) -> Tensor:
+    """Do what :func:`top_k` does with PyTorch alone, for any device; k is at least 1."""
     threshold = torch.kthvalue(values, values.numel() - k + 1).values
     keep = values > threshold
     ties = torch.nonzero(values == threshold).flatten()
     keep[ties[: k - int(keep.sum())]] = True
     return keep
+
+
+def _as_numpy(values: Tensor) -> np.ndarray:
+    """Return the values as an array; NumPy has no bfloat16."""
+    return (values.float() if values.dtype == torch.bfloat16 else values).detach().numpy()
+
+
+def top_k_numpy(values: np.ndarray, k: int) -> np.ndarray:
+    """Mark the k >= 1 largest: settle what lies outside a bracket of the k-th, then look inside."""
+    for low, high in (_bracket(values, k), (-np.inf, np.inf)):
+        keep = values > high
+        inside = np.flatnonzero((values >= low) ^ keep)
+        missing = k - np.count_nonzero(keep)
+        if 0 < missing <= len(inside):
+            break
+    candidates = values[inside]
+    threshold = np.partition(candidates, len(inside) - missing)[len(inside) - missing]
+    keep[inside[candidates > threshold]] = True
+    ties = inside[candidates == threshold]
+    keep[ties[: k - np.count_nonzero(keep)]] = True
+    return keep
+
+
+def _bracket(values: np.ndarray, k: int, size: int = 2**14) -> tuple[float, float]:
+    """Guess two values between which the k-th largest lies, from a sample; none for few values.
+
+    The rank of the k-th in the sample has a standard deviation of at most sqrt(size) / 2; four of
+    them to either side miss it about once in ten thousand times, and then all values are searched.
+    """
+    if len(values) < 4 * size:
+        return -np.inf, np.inf
+    sample = np.sort(values[np.random.default_rng(0).integers(len(values), size=size)])
+    share = k / len(values)
+    rank, margin = size * (1 - share), 4 * np.sqrt(size * share * (1 - share)) + 1
+    low, high = int(rank - margin), int(rank + margin)
+    return sample[low] if low > 0 else -np.inf, sample[high] if high < size else np.inf
+
+
+def invert(scores: Scores) -> Scores:
+    """Return the scores in reverse order, so that the lowest of them are kept.
+
+    The sign is turned: unlike 1 / score this is right for negative scores and for zeros.
+    Equal scores stay equal.
+
+    Source: Frankle et al. 2021, section 5.
+    """
+    return Scores({name: -score for name, score in scores.items()})
 
 
 def keep_top(scores: Scores, sparsity: float) -> Mask:
@@ -111,7 +167,7 @@ def keep_count(scores: Scores, k: int, *, among: Mask | None = None) -> Mask:
     flat = scores.flat()
     if among is not None:
         allowed = torch.cat([tensor.flatten() for tensor in among.values()])
-        flat = flat.masked_fill(~allowed, -torch.inf)
+        flat.masked_fill_(~allowed, -torch.inf)  # flat is a copy
     parts = top_k(flat, k).split([tensor.numel() for tensor in scores.values()])
     return Mask({n: p.view_as(t) for (n, t), p in zip(scores.items(), parts, strict=True)})
 

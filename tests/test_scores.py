@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pai_lite as pai
+from pai_lite.scores import top_k, top_k_torch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pai_lite.LayerCollapseWarning")
 
@@ -278,3 +279,40 @@ def test_trap_jaxpruner_normalises_each_layer_first():
     """Scores compete as they are: a layer of small ones loses, whatever its own scale."""
     scores = pai.Scores({"small": 1e-3 * torch.arange(1.0, 11), "large": torch.arange(1.0, 11)})
     assert pai.keep_top(scores, 0.5).layer_counts() == {"small": 0, "large": 10}
+
+
+# Many scores: most are settled by a bracket around the k-th, whose sampling must not show
+
+
+def sorted_choice(values: Tensor, k: int) -> Tensor:
+    """Mark the k largest, ties by index, from one stable sort."""
+    keep = torch.zeros(len(values), dtype=torch.bool)
+    keep[torch.sort(values, descending=True, stable=True).indices[:k]] = True
+    return keep
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "kind", ["distinct", "few values", "mostly zero", "all equal", "two ends", "sorted", "infinite"]
+)
+def test_top_k_of_many_values_is_that_of_a_sort(kind: str, dtype: torch.dtype) -> None:
+    n = 200_001
+    x = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = {
+        "distinct": x,
+        "few values": x.round(),
+        "mostly zero": x.clamp(min=2.0),
+        "all equal": torch.zeros(n, dtype=torch.float64),
+        "two ends": (x > 0).double(),
+        "sorted": x.sort().values,
+        "infinite": torch.where(x > 1, -torch.inf, torch.where(x < -2, torch.inf, x)),
+    }[kind].to(dtype)
+    for k in (0, 1, 2, 7, 100, n // 1000, n // 20, n // 2, n - 100, n - 1, n):
+        assert torch.equal(top_k(values, k), sorted_choice(values, k)), k
+
+
+def test_top_k_on_another_device_is_the_same() -> None:
+    """The way through PyTorch alone, which a GPU takes, marks what NumPy does."""
+    values = torch.randn(5000, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    for k in (1, 50, 2500, 5000):
+        assert torch.equal(top_k_torch(values, k), top_k(values, k))
