@@ -3,26 +3,52 @@
 The way through it: data, model and batches give scores; scores give a mask; a mask is trained.
 """
 
-from pai_lite.criteria import grad_norm, grasp, grasp_abs, magnitude, random, snip, synflow
+from pai_lite.ablations import reinitialize, shuffle
+from pai_lite.criteria import (
+    grad_norm,
+    grasp,
+    grasp_abs,
+    magnitude,
+    prospr,
+    prospr_first_order,
+    random,
+    snip,
+    synflow,
+)
 from pai_lite.data import Data, Split, load_data
 from pai_lite.downloads import DownloadError
 from pai_lite.exercises import EXERCISES, check
 from pai_lite.gradients import hessian_gradient_product, mean_gradient
+from pai_lite.later import Ticket, prune_later
 from pai_lite.masks import LayerCollapseWarning, Mask, copy_model, prunable_parameters
+from pai_lite.meta_gradients import first_order_gradient, meta_gradient, unrolled_meta_gradient
+from pai_lite.methods import METHODS, Method
 from pai_lite.models import MODELS, build_model
 from pai_lite.plots import plot_accuracy, plot_layer_density
-from pai_lite.pruning import METHODS, Method, prune, shuffle
+from pai_lite.pruning import Step, prune, prune_steps
 from pai_lite.recipes import Recipe, Setting, setting
 from pai_lite.schedules import schedule_counts
-from pai_lite.scores import Scores, erk_counts, keep_top, keep_top_per_layer, uniform_counts
+from pai_lite.scores import (
+    Scores,
+    erk_counts,
+    invert,
+    keep_top,
+    keep_top_per_layer,
+    uniform_counts,
+)
+from pai_lite.shrinking import Cost, compare, cost, shrink
+from pai_lite.structured import ChannelMask, prune_channels, score_units
 from pai_lite.sweep import sweep
 from pai_lite.training import Run, accuracy, fit
+from pai_lite.units import Units, find_units
 from pai_lite.widgets import Explorer, explorer
 
 __all__ = [
     "EXERCISES",
     "METHODS",
     "MODELS",
+    "ChannelMask",
+    "Cost",
     "Data",
     "DownloadError",
     "Explorer",
@@ -34,32 +60,50 @@ __all__ = [
     "Scores",
     "Setting",
     "Split",
+    "Step",
+    "Ticket",
+    "Units",
     "accuracy",
     "build_model",
     "check",
+    "compare",
     "copy_model",
+    "cost",
     "erk_counts",
     "explorer",
+    "find_units",
+    "first_order_gradient",
     "fit",
     "grad_norm",
     "grasp",
     "grasp_abs",
     "hessian_gradient_product",
+    "invert",
     "keep_top",
     "keep_top_per_layer",
     "load_data",
     "magnitude",
     "mean_gradient",
+    "meta_gradient",
     "plot_accuracy",
     "plot_layer_density",
+    "prospr",
+    "prospr_first_order",
     "prunable_parameters",
     "prune",
+    "prune_channels",
+    "prune_later",
+    "prune_steps",
     "random",
+    "reinitialize",
     "schedule_counts",
+    "score_units",
     "setting",
+    "shrink",
     "shuffle",
     "snip",
     "sweep",
     "synflow",
     "uniform_counts",
+    "unrolled_meta_gradient",
 ]

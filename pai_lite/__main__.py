@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from pai_lite.data import DATA_NAMES, load_data
+from pai_lite.methods import METHODS
 from pai_lite.models import MODELS
-from pai_lite.pruning import METHODS
 from pai_lite.recipes import SCHEDULES, Recipe
 from pai_lite.sweep import DENSE, sweep
 
@@ -43,7 +43,9 @@ def add_what(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data", required=True, help=f"{', '.join(DATA_NAMES)}, or the path of an .npz file"
     )
-    what.add_argument("--model", required=True, help=", ".join(MODELS))
+    what.add_argument(
+        "--model", required=True, help=f"{', '.join(MODELS)}, or a name of torchvision.models"
+    )
     what.add_argument("--method", required=True, help=", ".join(METHODS))
     what.add_argument(
         "--sparsity", required=True, type=float, help="fraction of weights removed, in [0, 1)"

@@ -198,9 +198,11 @@ class Mask(NamedTensors):
     def warn_if_collapsed(self) -> None:
         """Emit a :class:`LayerCollapseWarning` that names the layers without any weight."""
         empty = [name for name, count in self.layer_counts().items() if count == 0]
+        few = f" {self.kept} weights cannot reach all {len(self)} layers; choose a lower sparsity."
         if empty:
             warnings.warn(
-                f"All weights were removed from {', '.join(empty)}.",
+                f"All weights were removed from {', '.join(empty)}."
+                + (few if self.kept < len(self) else ""),
                 LayerCollapseWarning,
                 stacklevel=3,
             )

@@ -1,7 +1,7 @@
 """Figures: one colour and one marker per method throughout the book.
 
-The colours are those of Okabe and Ito, which survive colour blindness; markers repeat what the
-colours say.
+The colours are those of Okabe and Ito and of Paul Tol, which survive colour blindness; markers
+repeat what the colours say, and methods of one family share a hue.
 """
 
 from __future__ import annotations
@@ -22,10 +22,19 @@ STYLE: dict[str, tuple[str, str]] = {
     "magnitude": ("#E69F00", "s"),
     "snip": ("#D55E00", "D"),
     "snip, shuffled": ("#CC79A7", "X"),
+    "iter-snip": ("#F4A582", "<"),
+    "force": ("#A63D00", ">"),
+    "grasp": ("#AA4499", "p"),
+    "grasp-abs": ("#882255", "H"),
+    "grasp-it": ("#CC6677", "d"),
+    "iter-grasp": ("#DDAACC", "8"),
+    "synflow": ("#117733", "X"),
+    "prospr": ("#332288", "s"),
+    "prospr-first-order": ("#8888DD", "D"),
     "magnitude-after": ("#0072B2", "P"),
     "lottery-ticket": ("#CC79A7", "*"),
 }
-OTHER = ("#882255", "h")
+OTHER = ("#44AA99", "h")
 
 
 def plot_layer_density(masks: Mapping[str, Mask], ax: Axes | None = None) -> Axes:

@@ -34,12 +34,12 @@ def schedule_counts(n: int, sparsity: float, *, steps: int, schedule: str) -> li
 
     Raises:
         ValueError: the sparsity or the number of steps is out of range, the schedule is unknown,
-            or k is 0.
+            or k is 0 and there are several steps.
     """
     k = count_kept(n, sparsity)
     rule = look_up(SCHEDULES, schedule, "schedule")
     if steps < 1:
         raise ValueError(f"steps is {steps}; iterative pruning needs at least 1.")
-    if k < 1:
+    if k < 1 and steps > 1:
         raise ValueError(f"sparsity {sparsity} keeps none of {n} weights; choose a smaller one.")
     return [round(rule(n, k, t, steps)) for t in range(1, steps)] + [k]

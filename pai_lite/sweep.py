@@ -11,11 +11,13 @@ import pandas as pd
 import torch
 
 from pai_lite.data import Data
+from pai_lite.gradients import Batch
+from pai_lite.later import Ticket, prune_later
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask
-from pai_lite.models import MODELS, build_model
+from pai_lite.methods import METHODS
+from pai_lite.models import build_model, find_builder
 from pai_lite.progress import progress_bar
-from pai_lite.pruning import METHODS, prune
 from pai_lite.recipes import Recipe
 from pai_lite.scores import check_sparsity
 from pai_lite.training import fit
@@ -40,15 +42,16 @@ def sweep(
     order of training, so that rows of one seed can be compared in pairs.
 
     Args:
-        model: a name in ``MODELS``.
+        model: a name that :func:`pai_lite.build_model` knows.
         methods: names in ``METHODS``, or "dense" for the network that is not pruned.
         sparsities: fractions removed; "dense" runs once a seed, at 0.
-        per_class: images of each class in the batch that is scored.
+        per_class: images of each class in a batch that is scored; a method that needs several
+            batches gets others of the same size.
 
     Raises:
         ValueError: as :func:`pai_lite.prune` and :func:`pai_lite.fit`.
     """
-    look_up(MODELS, model, "model")
+    find_builder(model)
     for sparsity in sparsities:
         check_sparsity(sparsity)
     for method in set(methods) - {DENSE}:
@@ -77,13 +80,22 @@ def run_cell(
     model = build_model(model_name, data, seed=seed)
     begin = time.perf_counter()
     if method == DENSE:
-        mask = Mask.dense(model)
+        ticket = Ticket(model, Mask.dense(model))
     else:
         options = {"seed": seed} if method.startswith("random") else {}
-        batch = data.batch(per_class=per_class, seed=seed)
-        mask = prune(model, method, batch, sparsity=sparsity, **options)
-    prune_seconds = time.perf_counter() - begin
-    run = fit(model, data, recipe, mask=mask, seed=seed, progress=False)
+        ticket = prune_later(
+            model,
+            method,
+            data,
+            recipe,
+            sparsity=sparsity,
+            batches=scored_batches(data, method, per_class, seed),
+            training_seed=seed,
+            progress=False,
+            **options,
+        )
+    mask, prune_seconds = ticket.mask, time.perf_counter() - begin
+    run = fit(ticket.model, data, recipe, mask=mask, seed=seed, progress=False)
     return {
         "method": method,
         "sparsity": sparsity,
@@ -99,6 +111,13 @@ def run_cell(
         "hardware": hardware(data.device),
         "version": version("pai-lite"),
     }
+
+
+def scored_batches(data: Data, method: str, per_class: int, seed: int) -> list[Batch] | None:
+    """Return as many class-balanced batches as a method needs, the first of them the seed's."""
+    count = METHODS[method].batches
+    seeds = [seed + 1000 * i for i in range(count)]
+    return [data.batch(per_class=per_class, seed=s) for s in seeds] or None
 
 
 def hardware(device: torch.device) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 import torch
 from conftest import make_batch, make_network
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pai_lite as pai
 from pai_lite.gradients import mean_gradient
+from pai_lite.scores import keep_count
 
-ITERATIVE = [name for name, method in pai.METHODS.items() if method.steps > 1]
+ITERATIVE = [name for name, method in pai.METHODS.items() if (method.steps or 1) > 1]
 pytestmark = pytest.mark.filterwarnings("ignore::pai_lite.LayerCollapseWarning")
 
 
@@ -134,3 +138,88 @@ def test_batches_from_an_iterator_serve_every_step() -> None:
 def test_steps_that_would_change_nothing_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="leave steps out"):
         pai.prune(make_network("mlp"), name, make_batch(), sparsity=0.5, steps=3)
+
+
+# Steps one by one
+
+
+def test_the_steps_tell_what_happened():
+    model, batch = make_network("conv"), make_batch()
+    steps = list(pai.prune_steps(model, "force", batch, sparsity=0.9, steps=6))
+    rows = pd.DataFrame(step.row() for step in steps)
+    assert steps[-1].mask == pai.prune(model, "force", batch, sparsity=0.9, steps=6)
+    assert list(rows.step) == [1, 2, 3, 4, 5, 6]
+    masks = [torch.cat([t.flatten() for t in s.mask.values()]) for s in steps]
+    before = [torch.ones_like(masks[0]), *masks]
+    for i, step in enumerate(steps):
+        flat = torch.cat([t.flatten() for t in step.scores.values()])
+        assert rows.density[i] == pytest.approx(masks[i].double().mean().item())
+        share = flat[masks[i]].sum() / flat.sum()
+        assert rows.kept_saliency[i] == pytest.approx(share.item())
+        assert rows.revived[i] == (masks[i] & ~before[i]).sum()
+        assert rows.empty_layers[i] == sum(not t.any() for t in step.mask.values())
+    assert rows.revived.sum() > 0
+    assert rows.revived[0] == 0
+
+
+def test_kept_saliency_of_signed_scores_counts_their_size():
+    model, batch = make_network("mlp"), make_batch()
+    (step,) = pai.prune_steps(model, "grasp", batch, sparsity=0.5)
+    z, kept = step.scores.flat(), torch.cat([t.flatten() for t in step.mask.values()])
+    assert step.kept_saliency == pytest.approx((z[kept].abs().sum() / z.abs().sum()).item())
+
+
+@pytest.mark.parametrize("name", ["iter-snip", "force", "iter-grasp", "grasp-it"])
+def test_every_step_may_have_batches_of_its_own(name):
+    model, asked = make_network("conv"), []
+
+    def fresh(step: int) -> list:
+        asked.append(step)
+        return [make_batch(10 * step), make_batch(10 * step + 1)]
+
+    last = pai.prune(model, name, fresh, sparsity=0.8, steps=3)
+    assert asked == [0, 1, 2]
+    criterion, mask = pai.METHODS[name].criterion, pai.Mask.dense(model)
+    for t, count in enumerate(pai.schedule_counts(mask.size, 0.8, steps=3, schedule="exponential")):
+        scores = criterion(model, [make_batch(10 * t), make_batch(10 * t + 1)], mask=mask)
+        among = None if pai.METHODS[name].regrow else mask
+        mask = keep_count(scores, count, among=among)
+    assert last == mask
+    assert last != pai.prune(model, name, make_batch(0), sparsity=0.8, steps=3)
+
+
+def test_one_batch_stream_is_not_held_where_one_pass_does():
+    """A one-shot method reads its batches one by one, so that many fit."""
+    model, alive = make_network("mlp"), weakref.WeakSet()
+
+    def stream() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for seed in range(5):
+            inputs, targets = make_batch(seed)
+            alive.add(inputs)
+            yield inputs, targets
+            del inputs, targets
+            assert len(alive) <= 2
+
+    pai.prune(model, "snip", stream(), sparsity=0.5)
+
+
+def test_a_progress_bar_shows_the_steps_and_can_be_hidden(capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    model, batch = make_network("mlp"), make_batch()
+    pai.prune(model, "force", batch, sparsity=0.5, steps=4)
+    assert "4/4" in capsys.readouterr().err
+    pai.prune(model, "force", batch, sparsity=0.5, steps=4, progress=False)
+    pai.prune(model, "snip", batch, sparsity=0.5)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])
+@given(sparsity=st.floats(0.1, 0.9), steps=st.integers(2, 5))
+@settings(max_examples=10, deadline=None)
+def test_masks_are_nested_where_no_weight_may_return(kind: str, sparsity: float, steps: int):
+    model, batch = make_network(kind), make_batch()
+    for name in ("iter-snip", "grasp-it", "iter-grasp", "synflow"):
+        found = pai.prune_steps(model, name, batch, sparsity=sparsity, steps=steps)
+        for step in found:
+            assert step.revived == 0
+            assert all((kept <= step.before[n]).all() for n, kept in step.mask.items())

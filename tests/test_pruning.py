@@ -64,37 +64,80 @@ def test_options_reach_the_criterion():
     assert same(mask, pai.keep_top(pai.snip(model, batch, batchnorm="eval"), 0.8))
 
 
-# Shuffling
+# Controls and methods of one's own
 
 
-def test_trap_synaptic_flow_shuffle_is_a_no_op():
-    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 20))
-    mask = pai.keep_top(pai.magnitude(model), 0.7)
-    before = {name: tensor.clone() for name, tensor in mask.items()}
-    shuffled = pai.shuffle(mask)
-    assert shuffled.layer_counts() == mask.layer_counts()
-    # Two random masks of density d overlap by about d / (2 - d) = 0.18.
-    assert mask.overlap(shuffled) < 0.3
-    assert all(torch.equal(mask[name], before[name]) for name in mask), "the input is untouched"
-    assert all(shuffled[name].shape == mask[name].shape for name in mask)
+@pytest.mark.parametrize("method", ["magnitude", "snip", "grasp", "prospr"])
+def test_invert_keeps_the_lowest_scores(network, method):
+    batches = [make_batch(seed) for seed in range(4)]
+    highest = pai.prune(network, method, batches, sparsity=0.5)
+    lowest = pai.prune(network, method, batches, sparsity=0.5, invert=True)
+    assert lowest.kept == highest.kept
+    assert lowest.overlap(highest) < 0.01
 
 
-def test_shuffle_follows_its_seed_and_not_the_global_one():
-    mask = pai.keep_top(pai.magnitude(nn.Linear(40, 30)), 0.7)
-    first = pai.shuffle(mask, seed=1)
-    torch.manual_seed(99)
-    state = torch.get_rng_state()
-    assert same(first, pai.shuffle(mask, seed=1))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert not same(first, pai.shuffle(mask, seed=2))
-    assert same(pai.shuffle(mask), pai.shuffle(mask, seed=0))
+def test_every_step_of_an_iterated_method_is_inverted():
+    def negated_snip(*data: object, **options: object) -> pai.Scores:
+        return pai.Scores({name: -z for name, z in pai.snip(*data, **options).items()})
+
+    model, batch = make_network("conv"), make_batch()
+    mine = pai.Method(negated_snip, "this test", steps=4)
+    expected = pai.prune(model, mine, batch, sparsity=0.5)
+    mask = pai.prune(model, "iter-snip", batch, sparsity=0.5, steps=4, invert=True)
+    assert mask == expected
 
 
-def test_shuffle_puts_weights_at_places_that_are_uniform():
-    mask = pai.Mask({"a": torch.tensor([[True, False], [False, False]])})
-    hits = sum(pai.shuffle(mask, seed=seed)["a"].int() for seed in range(400))
-    assert hits.sum() == 400
-    assert (hits - 100).abs().max() < 5 * (400 * 0.25 * 0.75) ** 0.5
+def test_a_criterion_of_ones_own_is_a_method(network):
+    def negative(model: nn.Module, batches: object) -> pai.Scores:
+        return pai.Scores({n: -w.abs() for n, w in pai.prunable_parameters(model).items()})
+
+    mine = pai.Method(negative, "this test")
+    assert pai.prune(network, mine, make_batch(), sparsity=0.4) == pai.prune(
+        network, "magnitude", sparsity=0.4, invert=True
+    )
+
+
+def test_steps_of_prospr_are_its_training_steps(network):
+    batches = [make_batch(seed) for seed in range(6)]
+    for name, criterion in {
+        "prospr": pai.prospr,
+        "prospr-first-order": pai.prospr_first_order,
+    }.items():
+        for steps in (0, 1, 5):
+            mask = pai.prune(network, name, batches, sparsity=0.5, steps=steps, lr=0.5)
+            scores = criterion(network, batches, steps=steps, lr=0.5)
+            assert mask == pai.keep_top(scores, 0.5)
+    assert pai.METHODS["prospr"].batches == 3 + 1, "one a step and one for the loss"
+
+
+def test_a_method_that_needs_training_says_where_to_go():
+    model, batch = mlp_and_batch()
+    for method in ("magnitude-after", "lottery-ticket"):
+        with pytest.raises(ValueError, match=f"prune_later.*{method}"):
+            pai.prune(model, method, batch, sparsity=0.5)
+
+
+def test_fewer_weights_than_layers_is_said_with_the_layers_that_are_empty():
+    model = make_network("conv")
+    with pytest.warns(pai.LayerCollapseWarning, match=r"removed from .*weight.*2 weights.*3 layer"):
+        pai.prune(model, "snip", make_batch(), sparsity=1 - 2 / pai.Mask.dense(model).size)
+
+
+# Channels
+
+
+@pytest.mark.parametrize("method", ["random", "magnitude", "snip", "grasp", "prospr"])
+def test_channels_are_pruned_by_the_same_name(method):
+    model, batches = make_network("residual"), [make_batch(seed) for seed in range(4)]
+    mask = pai.prune(model, method, batches, sparsity=0.5, granularity="channel")
+    assert mask == pai.prune_channels(model, method, batches, sparsity=0.5)
+    assert mask.kept == round(0.5 * mask.size)
+
+
+def test_an_unknown_granularity_is_refused():
+    model, batch = mlp_and_batch()
+    with pytest.raises(ValueError, match="granularity is 'row'"):
+        pai.prune(model, "snip", batch, sparsity=0.5, granularity="row")
 
 
 # Bad input

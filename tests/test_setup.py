@@ -25,7 +25,8 @@ def project() -> dict:
 
 def test_environment_yml_is_in_step_with_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf8"))
-    listed = {entry for entry in environment["dependencies"] if isinstance(entry, str)}
+    *packages, by_pip = environment["dependencies"]
+    listed = {*packages, *by_pip["pip"]} - {"-e ."}
     wanted = project()["dependencies"] + project()["optional-dependencies"]["notebooks"]
     renamed = {re.sub(r"^[\w-]+", lambda n: CONDA_NAMES.get(n[0], n[0]), it) for it in wanted}
     assert listed == renamed | {f"python{project()['requires-python']}", "pip"}
