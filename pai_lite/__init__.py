@@ -4,6 +4,15 @@ The way through it: data, model and batches give scores; scores give a mask; a m
 """
 
 from pai_lite.ablations import reinitialize, shuffle
+from pai_lite.analysis import (
+    emptied_units,
+    kept_saliency,
+    layer_totals,
+    ntk,
+    ntk_spectrum,
+    squared_gradient_norm,
+    unit_sparsity,
+)
 from pai_lite.criteria import (
     grad_norm,
     grasp,
@@ -24,6 +33,7 @@ from pai_lite.masks import LayerCollapseWarning, Mask, copy_model, prunable_para
 from pai_lite.meta_gradients import first_order_gradient, meta_gradient, unrolled_meta_gradient
 from pai_lite.methods import METHODS, Method
 from pai_lite.models import MODELS, build_model
+from pai_lite.paths import effective_mask, path_norm
 from pai_lite.plots import plot_accuracy, plot_layer_density
 from pai_lite.pruning import Step, prune, prune_steps
 from pai_lite.recipes import Recipe, Setting, setting
@@ -69,6 +79,8 @@ __all__ = [
     "compare",
     "copy_model",
     "cost",
+    "effective_mask",
+    "emptied_units",
     "erk_counts",
     "explorer",
     "find_units",
@@ -81,10 +93,15 @@ __all__ = [
     "invert",
     "keep_top",
     "keep_top_per_layer",
+    "kept_saliency",
+    "layer_totals",
     "load_data",
     "magnitude",
     "mean_gradient",
     "meta_gradient",
+    "ntk",
+    "ntk_spectrum",
+    "path_norm",
     "plot_accuracy",
     "plot_layer_density",
     "prospr",
@@ -102,8 +119,10 @@ __all__ = [
     "shrink",
     "shuffle",
     "snip",
+    "squared_gradient_norm",
     "sweep",
     "synflow",
     "uniform_counts",
+    "unit_sparsity",
     "unrolled_meta_gradient",
 ]

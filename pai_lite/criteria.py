@@ -19,8 +19,9 @@ from pai_lite.gradients import (
     iterate,
     mean_gradient,
     pruned,
+    scoring_mode,
 )
-from pai_lite.masks import Mask, preserved_modes, prunable_parameters
+from pai_lite.masks import Mask, prunable_parameters
 from pai_lite.meta_gradients import first_order_gradient, meta_gradient
 from pai_lite.scores import Scores
 
@@ -227,20 +228,27 @@ def synflow(
         ValueError: there is no batch, the mask does not fit, a BatchNorm keeps no running
             statistics, or R overflows.
     """
-    inputs, _ = next(iterate(batches))
-    with preserved_modes(model), torch.enable_grad():
-        model.eval()
-        weights = {n: w.to(dtype).abs().requires_grad_() for n, w in pruned(model, mask).items()}
-        ones = torch.ones_like(inputs[:1], dtype=dtype)
-        total = functional_call(model, {**neutral_state(model, dtype), **weights}, (ones,)).sum()
-        if not total.isfinite():
-            raise ValueError(
-                f"SynFlow's path norm R is {total.item()} in {dtype}: a product over many layers "
-                "overflows. Use dtype=torch.float64; if that is in use, scale the weights down."
-            )
-        gradients = torch.autograd.grad(total, list(weights.values()))
+    weights, total = sum_of_paths(model, batches, mask, dtype)
+    if not total.isfinite():
+        raise ValueError(
+            f"SynFlow's path norm R is {total.item()} in {dtype}: a product over many layers "
+            "overflows. Use dtype=torch.float64; if that is in use, scale the weights down."
+        )
+    gradients = torch.autograd.grad(total, list(weights.values()))
     pairs = zip(weights.items(), gradients, strict=True)
     return Scores({name: w.detach() * gradient for (name, w), gradient in pairs})
+
+
+def sum_of_paths(
+    model: nn.Module, batches: Batches, mask: Mask | None, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return abs(m * w) as leaves of a graph, and R computed with them."""
+    inputs, _ = next(iterate(batches))
+    ones = torch.ones_like(inputs[:1], dtype=dtype)
+    with scoring_mode(model, "eval"), torch.enable_grad():
+        weights = {n: w.to(dtype).abs().requires_grad_() for n, w in pruned(model, mask).items()}
+        state = neutral_state(model, dtype) | weights
+        return weights, functional_call(model, state, (ones,)).sum()
 
 
 def neutral_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
