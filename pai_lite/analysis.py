@@ -192,10 +192,9 @@ def layer_totals(scores: Scores) -> pd.Series:
 def unit_sparsity(mask: Mask) -> pd.Series:
     """Return the fraction of incoming weights removed from each neuron or output channel.
 
-    Source: Frankle et al. 2021, figure 5.
+    The series is indexed by layer and unit: parameter name and row of the weight tensor.
 
-    Returns:
-        A series indexed by (layer, unit): parameter name and row of the weight tensor.
+    Source: Frankle et al. 2021, figure 5.
     """
     by_layer = {
         name: pd.Series((~tensor).flatten(1).double().mean(1).cpu().numpy())
@@ -207,12 +206,10 @@ def unit_sparsity(mask: Mask) -> pd.Series:
 def emptied_units(mask: Mask) -> pd.Series:
     """Return for each neuron or output channel whether all its incoming weights are removed.
 
-    The mean is the share in the whole network, ``.groupby("layer", sort=False).mean()`` the
-    share in each layer. The outputs of the last layer count as units.
+    The series is indexed as that of :func:`unit_sparsity`. Its mean is the share in the whole
+    network, ``.groupby("layer", sort=False).mean()`` the share in each layer. The outputs of the
+    last layer count as units.
 
     Source: Frankle et al. 2021, section 5 and figure 5, "neuron collapse".
-
-    Returns:
-        A series of booleans indexed by (layer, unit) as that of :func:`unit_sparsity`.
     """
     return (unit_sparsity(mask) == 1.0).rename("emptied")
