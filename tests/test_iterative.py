@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pandas as pd
 import pytest
@@ -138,6 +138,56 @@ def test_batches_from_an_iterator_serve_every_step() -> None:
 def test_steps_that_would_change_nothing_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="leave steps out"):
         pai.prune(make_network("mlp"), name, make_batch(), sparsity=0.5, steps=3)
+
+
+def saliency_of(w: torch.Tensor, kept: set[int], batch) -> float:
+    """Return the sum over the kept weights of abs(w g), with g at the pruned linear layer."""
+    inputs, targets = batch
+    c = torch.zeros_like(w)
+    c[sorted(kept)] = 1
+    pruned = (w * c).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(inputs @ pruned.view(3, 4).T, targets)
+    (g,) = torch.autograd.grad(loss, pruned)
+    return float((c * w * g).abs().sum())
+
+
+def best_exchange(w: torch.Tensor, before: set[int], after: set[int], p: int, batch) -> float:
+    """Return by how much exchanging p kept weights for p just removed can raise the saliency."""
+    exchanged = [
+        saliency_of(w, (after - set(out)) | set(back), batch)
+        for out in combinations(sorted(after), p)
+        for back in combinations(sorted(before - after), p)
+    ]
+    return max(exchanged) - saliency_of(w, after, batch)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_claim_force_local(seed: int) -> None:
+    """No exchange of p weights gains more than 2 lambda p max(w)^2 |c_t| (theorem 1).
+
+    The network is one linear layer: the second derivatives of its cross-entropy are at most a
+    quarter of mean(|x_i| |x_j|), which gives lambda. The weights are small, so that the bound,
+    which falls with their square, leaves no room for any choice but the best.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    batch, layer = (x, torch.arange(6) % 3), torch.nn.Linear(4, 3, bias=False).double()
+    layer.weight.data = 1e-3 * torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    w = layer.weight.detach().flatten()
+    smoothness = float((x.abs().T @ x.abs() / len(x)).max()) / 4
+    lowest = pai.prune(layer, "snip", batch, sparsity=0.6, invert=True)
+    for step in pai.prune_steps(layer, "iter-snip", batch, sparsity=0.6, steps=3):
+        kept = [
+            set(m["weight"].flatten().nonzero().flatten().tolist())
+            for m in (step.before, step.mask)
+        ]
+        for p in (1, 2):
+            if p <= min(len(kept[1]), len(kept[0] - kept[1])):
+                bound = 2 * smoothness * p * float(w.abs().max()) ** 2 * len(kept[0])
+                assert best_exchange(w, *kept, p, batch) <= bound
+    wrong = set(lowest["weight"].flatten().nonzero().flatten().tolist())
+    bound = 2 * smoothness * float(w.abs().max()) ** 2 * 12
+    assert best_exchange(w, set(range(12)), wrong, 1, batch) > bound, "the lowest scores are not"
 
 
 # Steps one by one

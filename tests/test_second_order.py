@@ -91,8 +91,11 @@ def test_claim_grasp_taylor(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_removing_the_lowest_grasp_scores_raises_the_gradient_norm(kind):
-    """The sign: -2 z_i is the change of the squared norm when a little of weight i is removed."""
+def test_claim_grasp_sign(kind):
+    """-2 z_i is the change of the squared norm when a little of weight i is removed.
+
+    So the lowest scores are to go. And the loss falls by the squared norm along minus the gradient.
+    """
     by_hand = ByHand(in_mode(kind, "train"), make_batch())
     scores = flat(pai.grasp(by_hand.model, by_hand.batch, temperature=1.0))
     norm = by_hand.gradient(by_hand.w).square().sum().detach()
@@ -101,6 +104,9 @@ def test_removing_the_lowest_grasp_scores_raises_the_gradient_norm(kind):
         w[i] *= 1 - 1e-5
         change = (by_hand.gradient(w).square().sum().detach() - norm) / 1e-5
         assert change.item() == pytest.approx(float(-2 * scores[i]), rel=1e-2)
+    g, step = by_hand.gradient(by_hand.w).detach(), 1e-6
+    fall = by_hand.loss(by_hand.w - step * g) - by_hand.loss(by_hand.w)
+    assert float(fall.detach() / step) == pytest.approx(float(-norm), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

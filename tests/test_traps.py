@@ -7,7 +7,7 @@ Papers
     test_trap_the_preprints_force_is_iter_snip
   GraSP's Algorithm 1, read literally, keeps the fraction that should go:
     test_trap_grasps_algorithm_1_keeps_what_should_go
-    test_second_order.py::test_removing_the_lowest_grasp_scores_raises_the_gradient_norm
+    test_second_order.py::test_claim_grasp_sign
   The schedule s^(n/N) works only if s is the density:
     test_trap_the_power_schedule_is_of_the_density
   ProsPr names no inner learning rate; code and README disagree on all settings:
