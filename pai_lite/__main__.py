@@ -1,4 +1,4 @@
-"""The command line: ``python -m pai_lite prune`` prunes, trains, and prints a table."""
+"""The command line: ``prune`` one network, fill a ``grid``, ``report`` what came of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import pandas as pd
+import matplotlib.pyplot as plt
 import torch
 
+from pai_lite.cells import DENSE
 from pai_lite.data import DATA_NAMES, load_data
+from pai_lite.grid import read_grid, run_grid
 from pai_lite.methods import METHODS
 from pai_lite.models import MODELS
+from pai_lite.plots import plot_accuracy
 from pai_lite.recipes import SCHEDULES, Recipe
-from pai_lite.sweep import DENSE, sweep
+from pai_lite.report import compare_pairs, summarize
+from pai_lite.results import cells_in, read_results
+from pai_lite.sweep import sweep
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXAMPLE = """example:
   python -m pai_lite prune --data digits --model small-conv --method snip --sparsity 0.95
 """
@@ -34,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_what(prune)
     add_how(prune)
+    prune.set_defaults(run=run_prune)
+    add_grid(commands)
+    add_report(commands)
     return parser
 
 
@@ -72,12 +81,68 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         how.add_argument(option, type=type(value), default=value, help=f"default: {value}")
     how.add_argument("--schedule", choices=SCHEDULES, default=default.schedule)
     how.add_argument("--augment", action="store_true", help="shift and flip the images")
-    cuda = "cuda" if torch.cuda.is_available() else "cpu"
-    how.add_argument("--device", default=cuda, help=f"cpu or cuda (default here: {cuda})")
+    how.add_argument("--device", default=DEVICE, help=f"cpu or cuda (default here: {DEVICE})")
 
 
-def run_prune(args: argparse.Namespace) -> pd.DataFrame:
-    """Run the command and return the table that it prints."""
+def add_grid(commands: argparse._SubParsersAction) -> None:
+    """Add the command that fills a results file."""
+    grid = commands.add_parser(
+        "grid",
+        help="prune and train every network of a grid, resumably",
+        description="Add a row to a CSV file for every network of a grid. What has a row is "
+        "skipped: run the command again after an interruption.",
+    )
+    grid.add_argument("file", help="TOML file: data, model, methods, sparsities, seeds, recipe")
+    grid.add_argument("--out", required=True, help="CSV file of the results")
+    grid.add_argument("--workers", type=int, help="processes on a CPU (default: one a core)")
+    grid.add_argument("--limit", type=int, help="train at most so many networks")
+    grid.add_argument("--device", default=DEVICE, help=f"cpu or cuda (default here: {DEVICE})")
+    grid.set_defaults(run=run_grid_command)
+
+
+def add_report(commands: argparse._SubParsersAction) -> None:
+    """Add the command that summarizes a results file."""
+    report = commands.add_parser(
+        "report",
+        help="print means, intervals and paired differences of results",
+        description="Print mean, standard deviation and 95%% bootstrap interval over seeds.",
+    )
+    report.add_argument("file", help="CSV file that grid has written")
+    report.add_argument("--against", help="also print differences from this method, by seed")
+    report.add_argument("--figure", help="draw accuracy against sparsity into this file")
+    report.set_defaults(run=run_report)
+
+
+def run_grid_command(args: argparse.Namespace) -> None:
+    """Fill the results file, and say how many rows it has."""
+    grid = read_grid(args.file)
+    options = {"device": args.device, "workers": args.workers, "limit": args.limit}
+    rows = run_grid(grid, args.out, **options)
+    done = len(cells_in(rows) & set(grid.cells))
+    print(f"{args.out} has {done} of the grid's {len(grid.cells)} networks.")
+
+
+def run_report(args: argparse.Namespace) -> None:
+    """Print the tables, and draw the figure where one is asked for."""
+    frame = read_results(args.file)
+    percent = dict.fromkeys(("mean", "std", "low", "high"), "{:.2%}".format)
+    formats = {"sparsity": "{:.2%}".format, **percent}
+    print(summarize(frame).to_string(index=False, formatters=formats, na_rep=""))
+    if args.against is not None:
+        print(f"\nabove {args.against}, in pairs of one seed")
+        pairs = compare_pairs(frame, args.against)
+        print(pairs.to_string(index=False, formatters=formats, na_rep=""))
+    if args.figure is not None:
+        figure = plot_accuracy(frame[frame["ablation"] == "none"]).figure
+        figure.savefig(args.figure, dpi=150)
+        plt.close(figure)
+    bad = frame[frame["note"] != ""]
+    if len(bad):
+        print(f"\n{len(bad)} networks failed or diverged; see the column note.")
+
+
+def run_prune(args: argparse.Namespace) -> None:
+    """Prune and train the method and its baselines, and print a row for each."""
     recipe = Recipe(
         epochs=args.epochs,
         batch_size=args.batch_size,
@@ -98,25 +163,25 @@ def run_prune(args: argparse.Namespace) -> pd.DataFrame:
         recipe=recipe,
         per_class=args.per_class,
     )
-    return rows[["method", "reached", "seed", "test_accuracy", "prune_seconds", "train_seconds"]]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, or 2 where the input is wrong."""
-    args = build_parser().parse_args(arguments)
-    try:
-        table = run_prune(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    table = table.rename(columns={"reached": "sparsity"})
+    columns = ["method", "reached", "seed", "test_accuracy", "prune_seconds", "train_seconds"]
     formats = {
         "sparsity": "{:.2%}".format,
         "test_accuracy": "{:.2%}".format,
         "prune_seconds": "{:.2f}".format,
         "train_seconds": "{:.1f}".format,
     }
+    table = rows[columns].rename(columns={"reached": "sparsity"})
     print(table.to_string(index=False, formatters=formats))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, or 2 where the input is wrong."""
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -40,6 +40,7 @@ def prune_later(
     prune_at: int | None = None,
     rewind_to: int | None = None,
     training_seed: int = 0,
+    trained: nn.Module | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Ticket:
@@ -59,6 +60,7 @@ def prune_later(
         rewind_to: train on from the weights of this step instead of those that were pruned;
             "lottery-ticket" goes back to 0.
         training_seed: of the dense training, the seed of :func:`fit`.
+        trained: the network after those steps, where it is at hand, so that it is not trained.
         options: as for :func:`prune`.
 
     Raises:
@@ -73,7 +75,7 @@ def prune_later(
             return copy_model(model)
         return fit(model, data, recipe, seed=training_seed, stop_at=step, progress=progress).model
 
-    trained = weights_at(last)
+    trained = weights_at(last) if trained is None else trained
     at_once = replace(preset, prune_at=0)
     mask = prune(trained, at_once, batches, sparsity=sparsity, progress=progress, **options)
     return Ticket(trained if first is None else weights_at(first), mask)
