@@ -14,7 +14,7 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type
 	-o -name '*.yml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
 	-not -path '*/.*' 2>/dev/null)
 
-.PHONY: help book test notebooks lab serve lint links clean
+.PHONY: help book test coverage mutants bench notebooks lab serve lint links clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -41,6 +41,18 @@ test: book ## check the code, the package, the notebooks and the built book
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
+coverage: $(READY) ## measure the branches that the tests take; less than 95% fails
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests \
+		$(patsubst %,--ignore=tests/test_%.py,browser book_build notebooks converter) \
+		--cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+mutants: $(READY) ## break the core of the package in many ways; list what no test notices
+	$(BIN)/python -m mutmut run --max-children 2
+	$(BIN)/python -m mutmut results
+
+bench: $(READY) ## measure what scoring costs (ten minutes; options: ARGS="--quick")
+	$(BIN)/python -m benchmarks $(ARGS)
+
 notebooks: $(READY) ## make the notebooks again, executing those whose code changed
 	$(BIN)/python -m tools.notebooks
 	@echo "The notebooks are in $(CURDIR)/notebooks"
@@ -54,10 +66,10 @@ serve: book ## serve the built book on localhost
 
 lint: $(READY) ## check style and spelling
 	$(BIN)/ruff check .
-	$(BIN)/codespell README.md book tools tests pai_lite
+	$(BIN)/codespell README.md book tools tests benchmarks pai_lite
 
 links: book ## check that the addresses in the book answer
 	PYTHONPATH=. $(BIN)/jupyter-book build --builder linkcheck .
 
 clean: ## remove what was built; .venv stays
-	rm -rf _build build .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf _build build mutants .pytest_cache .ruff_cache .hypothesis .coverage

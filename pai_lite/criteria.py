@@ -73,7 +73,7 @@ def snip(
             not finite.
     """
     gradients = mean_gradient(model, batches, mask=mask, batchnorm=batchnorm)
-    return Scores({n: (w * gradients[n]).abs() for n, w in detached_weights(model).items()})
+    return Scores({n: (w * gradients[n]).abs_() for n, w in detached_weights(model).items()})
 
 
 def grad_norm(
@@ -177,7 +177,7 @@ def prospr(
             setting is out of range.
     """
     found = meta_gradient(model, batches, steps=steps, mask=mask, batchnorm=batchnorm, **sgd)
-    return Scores({n: (w * found[n]).abs() for n, w in detached_weights(model).items()})
+    return Scores({n: (w * found[n]).abs_() for n, w in detached_weights(model).items()})
 
 
 def prospr_first_order(
@@ -201,7 +201,7 @@ def prospr_first_order(
     """
     options = {"steps": steps, "mask": mask, "batchnorm": batchnorm, **sgd}
     found = first_order_gradient(model, batches, **options)
-    return Scores({n: (w * found[n]).abs() for n, w in detached_weights(model).items()})
+    return Scores({n: (w * found[n]).abs_() for n, w in detached_weights(model).items()})
 
 
 def synflow(

@@ -6,7 +6,7 @@ the train or eval mode of every module is restored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pai_lite.batchnorm import AnalyticBatchNorm
+from pai_lite.distributed import mean_over_ranks, ranks
 from pai_lite.masks import Mask, check_fit, preserved_modes, prunable_parameters
+from pai_lite.second_derivatives import AnalyticDerivatives
 
 Batch = tuple[Tensor, Tensor]
 Batches = Batch | Iterable[Batch]
@@ -38,7 +39,8 @@ def mean_gradient(
 ) -> dict[str, Tensor]:
     """Return the gradient of the cross-entropy in the prunable weights, averaged over batches.
 
-    Each batch counts the same, whatever its size.
+    Each batch counts the same, whatever its size. Where several processes act as one, the average
+    is over the batches of all of them, of which each passes its own.
 
     Args:
         mask: take it at the pruned network m * w, at removed weights too.
@@ -49,16 +51,12 @@ def mean_gradient(
         ValueError: as :func:`snip`.
     """
     with scoring_mode(model, batchnorm), torch.enable_grad():
-        weights = leaves(model, mask)
-        total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        used = 0
-        for batch in iterate(batches):
+        weights, total = leaves(model, mask), []
+        for used, batch in enumerate(iterate(batches), start=1):  # noqa: B007, there is one
             loss = batch_loss(model, weights, batch, temperature)
-            gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
-            used += 1
-            for running, gradient in zip(total.values(), gradients, strict=True):
-                running += gradient
-    return {name: gradient / used for name, gradient in total.items()}
+            found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+            total = added(total, found)
+    return mean_over_ranks(dict(zip(weights, total, strict=True)), used)
 
 
 def hessian_gradient_product(
@@ -86,20 +84,23 @@ def hessian_gradient_product(
         raise ValueError(f"temperature is {temperature}; it must be positive, for example 200.")
     batches = list(iterate(batches))
     options = {"mask": mask, "batchnorm": batchnorm, "temperature": temperature}
-    average = mean_gradient(model, batches, **options) if len(batches) > 1 else None
+    alone = len(batches) == 1 and ranks() == 1
+    average = None if alone else mean_gradient(model, batches, **options)
     with scoring_mode(model, batchnorm), torch.enable_grad():
-        weights = leaves(model, mask)
-        total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        weights, total = leaves(model, mask), []
         for batch in batches:
-            with AnalyticBatchNorm():
+            with AnalyticDerivatives():
                 loss = batch_loss(model, weights, batch, temperature)
             inputs = list(weights.values())
             g = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
             held = [x.detach() for x in g] if average is None else list(average.values())
-            products = torch.autograd.grad(g, inputs, held, materialize_grads=True)
-            for running, product in zip(total.values(), products, strict=True):
-                running += product
-    return {name: product / len(batches) for name, product in total.items()}
+            total = added(total, torch.autograd.grad(g, inputs, held, materialize_grads=True))
+    return mean_over_ranks(dict(zip(weights, total, strict=True)), len(batches))
+
+
+def added(total: list[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
+    """Return the sum of two lists of tensors, or the second where the first is empty."""
+    return [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
 
 
 def pruned(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from pai_lite.batchnorm import AnalyticBatchNorm
+from pai_lite.distributed import mean_over_ranks
 from pai_lite.gradients import (
     Batch,
     Batches,
@@ -37,6 +37,7 @@ from pai_lite.gradients import (
     scoring_mode,
 )
 from pai_lite.masks import Mask, prunable_parameters
+from pai_lite.second_derivatives import AnalyticDerivatives
 
 Named = dict[str, Tensor]
 
@@ -76,20 +77,25 @@ class SGD:
         """Return the weights and the velocity after step t."""
         moved, faster = {}, {}
         for name, w in weights.items():
-            d = masked(gradients[name] + self.weight_decay * w, name, mask)
-            u = self.momentum * velocity[name] + self.share(t) * d if t > 0 else d
-            move = d + self.momentum * u if self.nesterov else u
-            moved[name], faster[name] = w - self.lr * move, u
+            g = gradients[name]
+            d = masked(g.add(w, alpha=self.weight_decay) if self.weight_decay else g, name, mask)
+            u = d
+            if t > 0 and self.momentum:
+                u = (self.share(t) * d).add(velocity[name], alpha=self.momentum)
+            move = d.add(u, alpha=self.momentum) if self.nesterov else u
+            moved[name], faster[name] = w.add(move, alpha=-self.lr), u
         return moved, faster
 
     def step_back(self, t: int, a: Named, b: Named, mask: Mask | None) -> tuple[Named, Named]:
         """Return v and the new b, from the derivatives a in w_{t+1} and b, through step t + 1."""
         vector, velocity = {}, {}
+        ahead = self.momentum if self.nesterov else 1.0
         for name in a:
-            direct = -self.lr * a[name]
-            back = b[name] + (self.momentum if self.nesterov else 1.0) * direct
-            v = self.share(t) * back + direct if self.nesterov else self.share(t) * back
-            vector[name], velocity[name] = masked(v, name, mask), self.momentum * back
+            back = b[name].add(a[name], alpha=-self.lr * ahead)
+            v = self.share(t) * back if self.share(t) != 1.0 else back
+            v = v.add(a[name], alpha=-self.lr) if self.nesterov else v
+            vector[name] = masked(v, name, mask)
+            velocity[name] = self.momentum * back if self.momentum else b[name]
         return vector, velocity
 
 
@@ -130,7 +136,9 @@ def meta_gradient(
         for t in reversed(range(steps)):
             v, b = settings.step_back(t, a, b, mask)
             curved = hessian_vector_product(model, path.pop(), batches[t], v)
-            a = {n: a[n] + curved[n] + settings.weight_decay * v[n] for n in a}
+            a = {n: a[n] + curved[n] for n in a}
+            if settings.weight_decay:
+                a = {n: a[n].add_(v[n], alpha=settings.weight_decay) for n in a}
     return {name: a[name] for name in prunable_parameters(model)}
 
 
@@ -216,22 +224,22 @@ def initial_parameters(model: nn.Module, mask: Mask | None) -> Named:
 
 
 def gradient(model: nn.Module, weights: Named, batch: Batch) -> Named:
-    """Return the gradient of the loss of one batch at the given parameters."""
+    """Return the gradient of the loss of one batch, or of one a rank, at the given parameters."""
     point = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
     loss = batch_loss(model, point, batch)
     found = torch.autograd.grad(loss, list(point.values()), materialize_grads=True)
-    return dict(zip(point, found, strict=True))
+    return mean_over_ranks(dict(zip(point, found, strict=True)))
 
 
 def hessian_vector_product(model: nn.Module, weights: Named, batch: Batch, vector: Named) -> Named:
-    """Return H v of the loss of one batch at the given parameters (Pearlmutter 1994)."""
+    """Return H v of the loss of one batch, or of one a rank (Pearlmutter 1994)."""
     point = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
-    with AnalyticBatchNorm():
+    with AnalyticDerivatives():
         loss = batch_loss(model, point, batch)
     inputs = list(point.values())
     g = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
     product = torch.autograd.grad(g, inputs, list(vector.values()), materialize_grads=True)
-    return dict(zip(point, product, strict=True))
+    return mean_over_ranks(dict(zip(point, product, strict=True)))
 
 
 def take(batches: Batches, steps: int) -> list[Batch]:

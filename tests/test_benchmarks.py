@@ -128,6 +128,15 @@ def test_plain_synflow_chooses_what_synflow_does(network) -> None:
                 assert torch.equal(mask[name].bool(), kept)
 
 
+def test_path_norm_network_has_no_biases_and_batchnorm_is_the_identity() -> None:
+    model = make_network("conv")
+    with unchanged(model):
+        neutral = plain.path_norm_network(model)
+    x = torch.rand(2, 4, 3, 3, dtype=torch.float64)
+    assert torch.equal(neutral[1](x), x)
+    assert all(not p.any() for name, p in neutral.named_parameters() if name.endswith("bias"))
+
+
 def test_one_pass_is_the_gradient_of_all_parameters() -> None:
     model, batch = make_network("residual").train(), make_batch()
     found = plain.one_pass(model, batch)

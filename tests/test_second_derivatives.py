@@ -1,12 +1,15 @@
-"""BatchNorm with second derivatives by hand, against PyTorch's chain and finite differences."""
+"""BatchNorm and convolution with second derivatives by hand, against PyTorch and differences."""
+
+import contextlib
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_batch, make_network
 from torch import Tensor, nn
 
 import pai_lite as pai
-from pai_lite.batchnorm import AnalyticBatchNorm, batch_norm
+from pai_lite.second_derivatives import AnalyticDerivatives, batch_norm, conv2d
 
 SHAPES = [(7, 3), (5, 3, 4), (4, 3, 5, 2), (3, 2, 2, 3, 2)]
 
@@ -53,21 +56,21 @@ def test_second_derivatives_are_those_of_pytorchs_chain(shape):
 )
 def test_the_context_gives_every_batchnorm_its_own_output(layer):
     x = torch.randn(4, 3, 5, 5)
-    with AnalyticBatchNorm():
+    with AnalyticDerivatives():
         inside = layer(x)
     torch.testing.assert_close(inside, layer(x))
 
 
 def test_a_single_value_a_channel_is_refused_as_pytorch_does():
-    with AnalyticBatchNorm(), pytest.raises(ValueError, match="more than 1 value per channel"):
+    with AnalyticDerivatives(), pytest.raises(ValueError, match="more than 1 value per channel"):
         nn.BatchNorm1d(3)(torch.randn(1, 3))
 
 
 def test_the_context_ends():
     layer, x = nn.BatchNorm1d(3), torch.randn(5, 3, requires_grad=True)
-    with AnalyticBatchNorm():
-        assert "_Forward" in layer(x).grad_fn.name()
-    assert "_Forward" not in layer(x).grad_fn.name()
+    with AnalyticDerivatives():
+        assert "_BatchNorm" in layer(x).grad_fn.name()
+    assert "_BatchNorm" not in layer(x).grad_fn.name()
 
 
 def test_a_hessian_product_takes_this_way_and_agrees_in_float32():
@@ -78,3 +81,59 @@ def test_a_hessian_product_takes_this_way_and_agrees_in_float32():
     for name in single:
         error = (single[name] - double[name]).norm() / double[name].norm()
         assert error < 1e-3, name
+
+
+# Convolution
+
+GEOMETRIES = {
+    "plain": {},
+    "strided": {"stride": 2, "padding": 1},
+    "uneven": {"stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
+    "groups": {"groups": 2, "padding": 1},
+    "depthwise": {"groups": 4},
+}
+
+
+def convolved(groups: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, 5, 6), (4, 4 // groups, 3, 2), (4,)]
+    made = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    return [tensor.requires_grad_() for tensor in made]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_convolutions_have_the_derivatives_of_finite_differences(name, bias):
+    geometry = GEOMETRIES[name]
+    x, weight, shift = convolved(geometry.get("groups", 1))
+    given = [x, weight, shift][: 3 if bias else 2]
+
+    def convolve(*tensors: Tensor) -> Tensor:
+        return conv2d(*tensors, **geometry)
+
+    torch.testing.assert_close(convolve(*given), F.conv2d(*given, **geometry))
+    assert torch.autograd.gradcheck(convolve, given)
+    assert torch.autograd.gradgradcheck(convolve, given)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(4, 3, 3, padding="same"), nn.Conv2d(4, 3, 3, padding_mode="reflect", padding=1)],
+    ids=["same", "reflect"],
+)
+@pytest.mark.parametrize("batched", [True, False])
+def test_other_convolutions_are_pytorchs(layer, batched):
+    x = torch.randn(2, 4, 5, 6, requires_grad=True) if batched else torch.randn(4, 5, 6)
+    with AnalyticDerivatives():
+        inside = layer(x)
+    torch.testing.assert_close(inside, layer(x))
+
+
+@pytest.mark.parametrize("kind", ["conv", "residual"])
+def test_a_hessian_product_is_that_of_pytorchs_own_derivatives(kind, monkeypatch):
+    model, batch = make_network(kind), make_batch()
+    ours = pai.hessian_gradient_product(model, batch)
+    monkeypatch.setattr(pai.gradients, "AnalyticDerivatives", contextlib.nullcontext)
+    theirs = pai.hessian_gradient_product(model, batch)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours), "another way was taken"
