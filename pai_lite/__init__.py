@@ -13,6 +13,7 @@ from pai_lite.analysis import (
     squared_gradient_norm,
     unit_sparsity,
 )
+from pai_lite.cells import Cell, Experiment
 from pai_lite.criteria import (
     grad_norm,
     grasp,
@@ -28,15 +29,19 @@ from pai_lite.data import Data, Split, load_data
 from pai_lite.downloads import DownloadError
 from pai_lite.exercises import EXERCISES, check
 from pai_lite.gradients import hessian_gradient_product, mean_gradient
+from pai_lite.grid import Grid, read_grid, run_grid
 from pai_lite.later import Ticket, prune_later
 from pai_lite.masks import LayerCollapseWarning, Mask, copy_model, prunable_parameters
 from pai_lite.meta_gradients import first_order_gradient, meta_gradient, unrolled_meta_gradient
 from pai_lite.methods import METHODS, Method
 from pai_lite.models import MODELS, build_model
+from pai_lite.paper_recipes import RECIPES
 from pai_lite.paths import effective_mask, path_norm
 from pai_lite.plots import plot_accuracy, plot_layer_density
 from pai_lite.pruning import Step, prune, prune_steps
 from pai_lite.recipes import Recipe, Setting, setting
+from pai_lite.report import compare_pairs, summarize
+from pai_lite.results import read_results
 from pai_lite.schedules import schedule_counts
 from pai_lite.scores import (
     Scores,
@@ -47,6 +52,7 @@ from pai_lite.scores import (
     uniform_counts,
 )
 from pai_lite.shrinking import Cost, compare, cost, shrink
+from pai_lite.streams import Stream, stream_batches
 from pai_lite.structured import ChannelMask, prune_channels, score_units
 from pai_lite.sweep import sweep
 from pai_lite.training import Run, accuracy, fit
@@ -57,11 +63,15 @@ __all__ = [
     "EXERCISES",
     "METHODS",
     "MODELS",
+    "RECIPES",
+    "Cell",
     "ChannelMask",
     "Cost",
     "Data",
     "DownloadError",
+    "Experiment",
     "Explorer",
+    "Grid",
     "LayerCollapseWarning",
     "Mask",
     "Method",
@@ -71,12 +81,14 @@ __all__ = [
     "Setting",
     "Split",
     "Step",
+    "Stream",
     "Ticket",
     "Units",
     "accuracy",
     "build_model",
     "check",
     "compare",
+    "compare_pairs",
     "copy_model",
     "cost",
     "effective_mask",
@@ -112,7 +124,10 @@ __all__ = [
     "prune_later",
     "prune_steps",
     "random",
+    "read_grid",
+    "read_results",
     "reinitialize",
+    "run_grid",
     "schedule_counts",
     "score_units",
     "setting",
@@ -120,6 +135,8 @@ __all__ = [
     "shuffle",
     "snip",
     "squared_gradient_norm",
+    "stream_batches",
+    "summarize",
     "sweep",
     "synflow",
     "uniform_counts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import matplotlib.pyplot as plt
 import torch
@@ -14,6 +15,7 @@ from pai_lite.data import DATA_NAMES, load_data
 from pai_lite.grid import read_grid, run_grid
 from pai_lite.methods import METHODS
 from pai_lite.models import MODELS
+from pai_lite.paper_recipes import RECIPES, find_recipe
 from pai_lite.plots import plot_accuracy
 from pai_lite.recipes import SCHEDULES, Recipe
 from pai_lite.report import compare_pairs, summarize
@@ -50,7 +52,7 @@ def add_what(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is pruned."""
     what = parser.add_argument_group("what to prune")
     what.add_argument(
-        "--data", required=True, help=f"{', '.join(DATA_NAMES)}, or the path of an .npz file"
+        "--data", required=True, help=f"{', '.join(DATA_NAMES)}, an .npz file, or a folder"
     )
     what.add_argument(
         "--model", required=True, help=f"{', '.join(MODELS)}, or a name of torchvision.models"
@@ -75,12 +77,13 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how the network is trained."""
     default = Recipe()
     how = parser.add_argument_group("how to train")
+    how.add_argument("--recipe", help=f"start from one of {', '.join(RECIPES)}")
     for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay"):
         value = getattr(default, name)
         option = f"--{name.replace('_', '-')}"
-        how.add_argument(option, type=type(value), default=value, help=f"default: {value}")
-    how.add_argument("--schedule", choices=SCHEDULES, default=default.schedule)
-    how.add_argument("--augment", action="store_true", help="shift and flip the images")
+        how.add_argument(option, type=type(value), help=f"default: {value}, or the recipe's")
+    how.add_argument("--schedule", choices=SCHEDULES)
+    how.add_argument("--augment", action="store_true", default=None, help="shift and flip images")
     how.add_argument("--device", default=DEVICE, help=f"cpu or cuda (default here: {DEVICE})")
 
 
@@ -143,15 +146,9 @@ def run_report(args: argparse.Namespace) -> None:
 
 def run_prune(args: argparse.Namespace) -> None:
     """Prune and train the method and its baselines, and print a row for each."""
-    recipe = Recipe(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-        schedule=args.schedule,
-        augment=args.augment,
-    )
+    given = {f.name: getattr(args, f.name, None) for f in fields(Recipe)}
+    start = find_recipe(args.recipe) if args.recipe else Recipe()
+    recipe = replace(start, **{name: value for name, value in given.items() if value is not None})
     data = load_data(args.data, device=args.device)
     methods = dict.fromkeys([args.method, *(args.baseline or ["random"])])
     rows = sweep(

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from pai_lite.downloads import default_root
+from pai_lite.folders import FOLDERS, find_folder, read_folder
 from pai_lite.lookup import look_up
 from pai_lite.readers import READERS, read_npz, set_aside
 
-DATA_NAMES = tuple(READERS)
+DATA_NAMES = (*READERS, *FOLDERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,23 +120,33 @@ def load_data(
     device: str | torch.device = "cpu",
     root: str | os.PathLike[str] | None = None,
     validation: float = 0.1,
+    image_size: int | None = None,
 ) -> Data:
-    """Load a dataset by name, or from an ``.npz`` file, onto a device.
+    """Load a dataset by name, from an ``.npz`` file, or from a folder of images, onto a device.
+
+    A folder holds train/<class>/ with images, and test/<class>/ or val/<class>/, of which the
+    first that is labelled becomes the test split; Tiny-ImageNet's val/val_annotations.txt labels
+    val/images/. Images become RGB. What is too large for memory can be scored with
+    :func:`stream_batches`.
 
     Args:
         name: "digits" (in scikit-learn, no network), "mnist", "fashion-mnist", "cifar10",
-            "cifar100" (downloaded once), or the path of an ``.npz`` file with the keys x_train
-            and x_test, uint8 (n, H, W) or (n, H, W, C) with C = 1 or 3, and y_train and y_test,
-            integers (n,) from 0.
+            "cifar100" (downloaded once); "tiny-imagenet" or "imagenet" (unpacked into the folder
+            of that name below the root by yourself); the path of a folder; or the path of an
+            ``.npz`` file with the keys x_train and x_test, uint8 (n, H, W) or (n, H, W, C) with
+            C = 1 or 3, and y_train and y_test, integers (n,) from 0.
         device: where the images are to be.
         root: the folder of the downloads; by default the environment variable PAI_DATA, or
             ``~/.cache/pai_lite``.
         validation: the fraction of each class's training images, in [0, 0.5], that makes the
             validation split (rounded, always the same images; 0: an empty split).
+        image_size: pixels a side to which the images of a folder are scaled and cropped at the
+            centre. By default they keep their size, which must be the same for all.
 
     Raises:
-        ValueError: an unknown name, ``validation`` out of range, or an ``.npz`` file that is
-            corrupt or holds something else.
+        ValueError: an unknown name, ``validation`` out of range, an ``.npz`` file that is
+            corrupt or holds something else, a folder of another layout, with a corrupt image or
+            too many pixels, or an ``image_size`` for what is not a folder.
         FileNotFoundError: there is no such ``.npz`` file.
         DownloadError: no mirror delivered the archives.
     """
@@ -145,11 +156,17 @@ def load_data(
             "aside: choose it in [0, 0.5], for example 0.1."
         )
     where = os.fspath(name)
-    if where.endswith(".npz"):
+    root = default_root() if root is None else Path(root)
+    folder = None if where in READERS else find_folder(where, root)
+    if folder is None and image_size is not None:
+        raise ValueError(f"image_size is {image_size}, but only folders are resized: leave it out.")
+    if folder is not None:
+        name, arrays = folder.name, read_folder(folder, image_size)
+    elif where.endswith(".npz"):
         name, arrays = Path(where).stem, read_npz(Path(where))
     else:
-        read = look_up(READERS, where, "data (neither a name nor a path that ends in .npz)")
-        name, arrays = where, read(default_root() if root is None else Path(root))
+        read = look_up(READERS, where, "data (no name, no folder, no path that ends in .npz)")
+        name, arrays = where, read(root)
     return _assemble(name, where, arrays, validation).to(device)
 
 

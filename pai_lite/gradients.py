@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -82,20 +83,20 @@ def hessian_gradient_product(
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be positive, for example 200.")
-    batches = list(iterate(batches))
+    batches = repeatable(batches)
     options = {"mask": mask, "batchnorm": batchnorm, "temperature": temperature}
-    alone = len(batches) == 1 and ranks() == 1
+    alone = len(list(islice(iterate(batches), 2))) == 1 and ranks() == 1
     average = None if alone else mean_gradient(model, batches, **options)
     with scoring_mode(model, batchnorm), torch.enable_grad():
         weights, total = leaves(model, mask), []
-        for batch in batches:
+        for used, batch in enumerate(iterate(batches), start=1):  # noqa: B007, there is one
             with AnalyticDerivatives():
                 loss = batch_loss(model, weights, batch, temperature)
             inputs = list(weights.values())
             g = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
             held = [x.detach() for x in g] if average is None else list(average.values())
             total = added(total, torch.autograd.grad(g, inputs, held, materialize_grads=True))
-    return mean_over_ranks(dict(zip(weights, total, strict=True)), len(batches))
+    return mean_over_ranks(dict(zip(weights, total, strict=True)), used)
 
 
 def added(total: list[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
@@ -152,6 +153,11 @@ def iterate(batches: Batches) -> Iterator[Batch]:
         yield tuple(item)
     if item is None:
         raise ValueError("No batch was given; this criterion needs at least one.")
+
+
+def repeatable(batches: Batches) -> Batches:
+    """Return batches that can be iterated over again; an iterator's are held in a list."""
+    return list(iterate(batches)) if isinstance(batches, Iterator) else batches
 
 
 def check_inputs(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:

@@ -6,7 +6,7 @@ import json
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from pai_lite.data import Data, load_data
 from pai_lite.lookup import look_up
 from pai_lite.masks import LayerCollapseWarning
 from pai_lite.models import find_builder
+from pai_lite.paper_recipes import find_recipe
 from pai_lite.progress import progress_bar
 from pai_lite.recipes import Recipe
 from pai_lite.results import add_row, cells_in, prepare, read_text
@@ -64,7 +65,8 @@ def read_grid(path: str | Path) -> Grid:
     """Read a grid from a TOML file.
 
     The keys are data, model, methods, sparsities, seeds, and, where they are wanted, per_class,
-    ablations, prune_at, a table of the recipe, and tables of options by method::
+    ablations, prune_at, the recipe (a name, or a table of settings in which base may be a name),
+    and tables of options by method::
 
         data = "digits"
         model = "small-conv"
@@ -104,12 +106,16 @@ def read_grid(path: str | Path) -> Grid:
     return Grid(settings["data"], tuple(cells), experiment)
 
 
-def read_recipe(settings: dict[str, Any]) -> Recipe:
-    """Return the recipe of a table of settings."""
-    known = dict.fromkeys(field.name for field in fields(Recipe))
+def read_recipe(settings: str | dict[str, Any]) -> Recipe:
+    """Return the recipe of a name, or of a table of settings."""
+    if isinstance(settings, str):
+        return find_recipe(settings)
+    known = dict.fromkeys(["base", *(field.name for field in fields(Recipe))])
     for key in settings:
         look_up(known, key, "setting of a recipe")
-    return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    base = given.pop("base", None)
+    return replace(find_recipe(base) if base else Recipe(), **given)
 
 
 def run_grid(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pai_lite.gradients import Batches, iterate
+from pai_lite.gradients import Batches, repeatable
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask
 from pai_lite.methods import METHODS, Method
@@ -144,7 +144,7 @@ def prune_steps(
     check_method(preset, method, batches)
     mask, rounds = Mask.dense(model), 1 if preset.steps is None else preset.steps
     if rounds > 1 and not callable(batches):
-        batches = list(iterate(batches))
+        batches = repeatable(batches)
     counts = schedule_counts(mask.size, sparsity, steps=rounds, schedule=preset.schedule)
     with progress_bar(progress and rounds > 1, iterable=counts, unit="step") as bar:
         for t, count in enumerate(bar):

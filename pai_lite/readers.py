@@ -1,6 +1,7 @@
 """Readers: where the images come from; each returns the four arrays of an ``.npz`` file.
 
 The keys are x_train, y_train, x_test, y_test; images are (n, H, W) or (n, H, W, C).
+Folders of images are read in :mod:`pai_lite.folders`.
 Whether the arrays are sound is checked in one place, :mod:`pai_lite.data`.
 """
 

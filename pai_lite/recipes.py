@@ -8,9 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+)
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "step", "one-cycle")
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,13 @@ class Recipe:
     Attributes:
         epochs: passes over the training split.
         batch_size: images a step; the last batch of an epoch may be smaller.
-        lr: learning rate of the first step.
+        lr: learning rate of the first step, and with "one-cycle" the highest.
         momentum: of the gradient average, in [0, 1).
         nesterov: look one step ahead with the momentum.
         weight_decay: coefficient of the weights added to the gradient.
-        schedule: "constant"; "cosine", to 0 at the last step; or "step", times gamma at each
-            milestone.
+        schedule: "constant"; "cosine", to 0 at the last step; "step", times gamma at each
+            milestone; or "one-cycle", from lr / 25 up to lr over the first 0.3 of the training and
+            down to lr / 250,000, along cosines, with the momentum as it is.
         milestones: fractions of the training at which "step" lowers the rate.
         gamma: factor of "step".
         augment: shift by up to four pixels and flip left to right, at random.
@@ -78,6 +85,8 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     if recipe.schedule == "step":
         milestones = [round(fraction * steps) for fraction in recipe.milestones]
         return MultiStepLR(optimizer, milestones, gamma=recipe.gamma)
+    if recipe.schedule == "one-cycle":
+        return OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, cycle_momentum=False)
     return LambdaLR(optimizer, lambda _: 1.0)
 
 

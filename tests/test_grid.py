@@ -318,6 +318,14 @@ def test_a_wrong_file_of_settings_says_what_is_wrong(
         read_grid(write_grid(tmp_path, GRID.replace(old, new)))
 
 
+def test_a_recipe_goes_by_its_name_and_may_be_changed(tmp_path: Path) -> None:
+    settings, table = GRID.split("[recipe]")
+    named = read_grid(write_grid(tmp_path, f'{settings}\nrecipe = "mark-lenet-short"'))
+    assert named.experiment.recipe == pai.RECIPES["mark-lenet-short"]
+    changed = read_grid(write_grid(tmp_path, f'{settings}[recipe]\nbase = "mark-lenet"{table}'))
+    assert changed.experiment.recipe == replace(pai.RECIPES["mark-lenet"], epochs=1, lr=0.05)
+
+
 # The command line
 
 

@@ -40,6 +40,7 @@ def test_exponential_keeps_a_constant_share_and_linear_a_constant_number() -> No
     assert curve == [100_000, 10_000, 1_000]
     line = pai.schedule_counts(1000, 0.9, steps=3, schedule="linear")
     assert line == [700, 400, 100]
+    assert pai.schedule_counts(10, 0.999, steps=1, schedule="exponential") == [0]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_exponential_keeps_a_constant_share_and_linear_a_constant_number() -> No
         ({"schedule": "exponental"}, "Did you mean 'exponential'"),
         ({"sparsity": 1.0}, "sparsity is 1.0"),
         ({"sparsity": 0.999}, "keeps none of 10"),
+        ({"sparsity": 0.999, "steps": 2}, "keeps none of 10"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(change: dict, message: str) -> None:
@@ -238,19 +240,32 @@ def test_every_step_may_have_batches_of_its_own(name):
     assert last != pai.prune(model, name, make_batch(0), sparsity=0.8, steps=3)
 
 
-def test_one_batch_stream_is_not_held_where_one_pass_does():
-    """A one-shot method reads its batches one by one, so that many fit."""
-    model, alive = make_network("mlp"), weakref.WeakSet()
+class Stream:
+    """Batches made anew at every iteration, which fails while more than two are in memory."""
 
-    def stream() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __init__(self) -> None:
+        self.alive, self.made = weakref.WeakSet(), 0
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for seed in range(5):
             inputs, targets = make_batch(seed)
-            alive.add(inputs)
+            self.alive.add(inputs)
+            self.made += 1
             yield inputs, targets
             del inputs, targets
-            assert len(alive) <= 2
+            assert len(self.alive) <= 2
 
-    pai.prune(model, "snip", stream(), sparsity=0.5)
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [("snip", {}, 1), ("grasp", {}, 2), ("force", {"steps": 3}, 3)],
+)
+def test_a_stream_is_read_again_rather_than_held(name, options, passes):
+    stream, model = Stream(), make_network("mlp")
+    mask = pai.prune(model, name, stream, sparsity=0.5, **options)
+    assert 5 * passes <= stream.made <= 5 * passes + 2
+    listed = [make_batch(seed) for seed in range(5)]
+    assert mask == pai.prune(model, name, listed, sparsity=0.5, **options)
 
 
 def test_a_progress_bar_shows_the_steps_and_can_be_hidden(capsys, monkeypatch):
@@ -260,6 +275,7 @@ def test_a_progress_bar_shows_the_steps_and_can_be_hidden(capsys, monkeypatch):
     assert "4/4" in capsys.readouterr().err
     pai.prune(model, "force", batch, sparsity=0.5, steps=4, progress=False)
     pai.prune(model, "snip", batch, sparsity=0.5)
+    list(pai.prune_steps(model, "force", batch, sparsity=0.5, steps=4))
     assert capsys.readouterr().err == ""
 
 

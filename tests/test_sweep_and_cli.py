@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -83,6 +84,22 @@ def test_the_command_prints_the_method_beside_its_baseline(
         ["snip", "95.00%", "0"],
         ["random", "95.00%", "0"],
     ]
+
+
+def test_the_command_starts_from_a_recipe_and_changes_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    monkeypatch.setattr(
+        "pai_lite.__main__.sweep", lambda *a, recipe, **o: found.append(recipe) or pai.sweep(
+            *a, recipe=SHORT, **o
+        )
+    )  # fmt: skip
+    command = "prune --data digits --model lenet-300-100 --method snip --sparsity 0.5"
+    assert main(f"{command} --recipe mark-resnet20-short --lr 0.3".split()) == 0
+    assert found == [replace(pai.RECIPES["mark-resnet20-short"], lr=0.3)]
+    assert main(f"{command} --recipe mark-resnet".split()) == 2
+    assert "Did you mean 'mark-resnet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
