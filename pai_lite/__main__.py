@@ -6,12 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
 
 from pai_lite.cells import DENSE
+from pai_lite.cluster import map_on_ray
 from pai_lite.data import DATA_NAMES, load_data
+from pai_lite.distributed import process_group
 from pai_lite.grid import read_grid, run_grid
 from pai_lite.methods import METHODS
 from pai_lite.models import MODELS
@@ -23,6 +26,7 @@ from pai_lite.results import cells_in, read_results
 from pai_lite.sweep import sweep
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ENGINES = ("local", "ray")
 EXAMPLE = """example:
   python -m pai_lite prune --data digits --model small-conv --method snip --sparsity 0.95
 """
@@ -99,6 +103,12 @@ def add_grid(commands: argparse._SubParsersAction) -> None:
     grid.add_argument("--out", required=True, help="CSV file of the results")
     grid.add_argument("--workers", type=int, help="processes on a CPU (default: one a core)")
     grid.add_argument("--limit", type=int, help="train at most so many networks")
+    grid.add_argument(
+        "--engine", choices=ENGINES, default="local", help="where tasks run (default: local)"
+    )
+    grid.add_argument(
+        "--gpus-per-task", type=float, default=0.0, help="share of a GPU that a task of Ray takes"
+    )
     grid.add_argument("--device", default=DEVICE, help=f"cpu or cuda (default here: {DEVICE})")
     grid.set_defaults(run=run_grid_command)
 
@@ -119,7 +129,9 @@ def add_report(commands: argparse._SubParsersAction) -> None:
 def run_grid_command(args: argparse.Namespace) -> None:
     """Fill the results file, and say how many rows it has."""
     grid = read_grid(args.file)
-    options = {"device": args.device, "workers": args.workers, "limit": args.limit}
+    ray = partial(map_on_ray, gpus_per_task=args.gpus_per_task)
+    options = {"engine": ray if args.engine == "ray" else None}
+    options |= {"device": args.device, "workers": args.workers, "limit": args.limit}
     rows = run_grid(grid, args.out, **options)
     done = len(cells_in(rows) & set(grid.cells))
     print(f"{args.out} has {done} of the grid's {len(grid.cells)} networks.")
@@ -149,26 +161,27 @@ def run_prune(args: argparse.Namespace) -> None:
     given = {f.name: getattr(args, f.name, None) for f in fields(Recipe)}
     start = find_recipe(args.recipe) if args.recipe else Recipe()
     recipe = replace(start, **{name: value for name, value in given.items() if value is not None})
-    data = load_data(args.data, device=args.device)
-    methods = dict.fromkeys([args.method, *(args.baseline or ["random"])])
-    rows = sweep(
-        data,
-        args.model,
-        list(methods),
-        [args.sparsity],
-        seeds=[args.seed],
-        recipe=recipe,
-        per_class=args.per_class,
-    )
-    columns = ["method", "reached", "seed", "test_accuracy", "prune_seconds", "train_seconds"]
-    formats = {
-        "sparsity": "{:.2%}".format,
-        "test_accuracy": "{:.2%}".format,
-        "prune_seconds": "{:.2f}".format,
-        "train_seconds": "{:.1f}".format,
-    }
-    table = rows[columns].rename(columns={"reached": "sparsity"})
-    print(table.to_string(index=False, formatters=formats))
+    with process_group(args.device):
+        data = load_data(args.data, device=args.device)
+        methods = dict.fromkeys([args.method, *(args.baseline or ["random"])])
+        rows = sweep(
+            data,
+            args.model,
+            list(methods),
+            [args.sparsity],
+            seeds=[args.seed],
+            recipe=recipe,
+            per_class=args.per_class,
+        )
+        columns = ["method", "reached", "seed", "test_accuracy", "prune_seconds", "train_seconds"]
+        formats = {
+            "sparsity": "{:.2%}".format,
+            "test_accuracy": "{:.2%}".format,
+            "prune_seconds": "{:.2f}".format,
+            "train_seconds": "{:.1f}".format,
+        }
+        table = rows[columns].rename(columns={"reached": "sparsity"})
+        print(table.to_string(index=False, formatters=formats))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

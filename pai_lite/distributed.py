@@ -12,8 +12,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import torch
 import torch.distributed as dist
@@ -43,7 +45,9 @@ def process_group(device: str | torch.device = "cpu") -> Iterator[None]:
         select_gpu()
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
-        with redirect_stdout(sys.stdout if rank() == 0 else io.StringIO()):
+        with redirect_stdout(sys.stdout if rank() == 0 else io.StringIO()), catch_warnings():
+            # Said of every convolution on images of one channel, where it means nothing.
+            filterwarnings("ignore", "Grad strides do not match")
             yield
     finally:
         dist.destroy_process_group()
@@ -72,6 +76,14 @@ def rank() -> int:
 def ranks() -> int:
     """Return the number of processes that act as one; alone it is 1."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def on_first_rank(function: Callable[..., None], *arguments: Any) -> None:
+    """Call the function on the first rank, while the others wait for it."""
+    if rank() == 0:
+        function(*arguments)
+    if ranks() > 1:
+        dist.barrier()
 
 
 def mean_over_ranks(totals: dict[str, Tensor], count: int = 1) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch import nn
 from pai_lite.ablations import reinitialize, shuffle
 from pai_lite.cells import DENSE, END, Cell, Experiment, make_cells, plan
 from pai_lite.data import Data
+from pai_lite.distributed import share
 from pai_lite.gradients import Batch
 from pai_lite.later import Ticket, prune_later
 from pai_lite.masks import Mask
@@ -132,7 +133,8 @@ def scored_batches(data: Data, method: str, per_class: int, seed: int) -> list[B
     """Return as many class-balanced batches as a method needs, the first of them the seed's."""
     count = METHODS[method].batches
     seeds = [seed + 1000 * i for i in range(count)]
-    return [data.batch(per_class=per_class, seed=s) for s in seeds] or None
+    batches = [data.batch(per_class=per_class, seed=s) for s in seeds]
+    return [(share(inputs), share(targets)) for inputs, targets in batches] or None
 
 
 def make_row(

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pai_lite.data import Data
+from pai_lite.distributed import copy_buffers, data_parallel, mean_loss, on_first_rank, shared_loss
 from pai_lite.files import whole_file
 from pai_lite.lookup import look_up
 from pai_lite.masks import Mask, check_fit, copy_model, preserved_modes
@@ -72,7 +72,8 @@ def fit(
 ) -> Run:
     """Train a copy of the model; the model passed in stays as it is.
 
-    The same arguments give the same weights, bit for bit on the CPU.
+    The same arguments give the same weights, bit for bit on the CPU. Where ``torchrun`` started
+    several processes, each takes its share of every batch, and all end with the same weights.
 
     Args:
         mask: the weights that stay; the others are zero throughout.
@@ -100,7 +101,7 @@ def fit(
             bar.update(trainer.train_epoch())
             bar.set_postfix(test=f"{trainer.history[-1]['test_accuracy']:.3f}")
             if checkpoint is not None:
-                trainer.save(path, owner)
+                on_first_rank(trainer.save, path, owner)
     trainer.model.eval()
     return Run(trainer.model, pd.DataFrame(trainer.history), trainer.seconds)
 
@@ -129,6 +130,7 @@ class Trainer:
         self.last_step = stop_at or all_steps
         self.removed = removed_weights(self.model, mask)
         self.zero_removed()
+        self.network = data_parallel(self.model)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scheduler = build_scheduler(self.optimizer, recipe, all_steps)
         self.generator = torch.Generator().manual_seed(seed)
@@ -147,13 +149,14 @@ class Trainer:
         self.model.train()
         for inputs, targets in self.minibatches():
             losses.append(self.train_step(inputs, targets))
+        copy_buffers(self.model)
         self.seconds += time.perf_counter() - begin
         self.history.append(
             {
                 "epoch": len(self.history) + 1,
                 "step": self.step,
                 "lr": self.lr,
-                "train_loss": float(torch.stack(losses).mean()),
+                "train_loss": mean_loss(losses),
                 "validation_accuracy": accuracy(self.model, self.data, "validation"),
                 "test_accuracy": accuracy(self.model, self.data, "test"),
             }
@@ -173,7 +176,7 @@ class Trainer:
 
     def train_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Take one step and return the loss before it, detached."""
-        loss = F.cross_entropy(self.model(inputs), targets)
+        loss = shared_loss(self.network, inputs, targets)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -184,11 +187,7 @@ class Trainer:
         return loss.detach()
 
     def save(self, path: Path, owner: str) -> None:
-        """Write the state to the path: the whole file or nothing.
-
-        Args:
-            owner: the fingerprint of the run.
-        """
+        """Write the state and the run's fingerprint to the path: the whole file or nothing."""
         state = {
             "owner": owner,
             "model": self.model.state_dict(),

@@ -208,6 +208,17 @@ def test_trap_eval_mode_changes_snip_mask():
     assert train.overlap(evaluation) < 0.5
 
 
+# The gradient's norm
+
+
+@pytest.mark.parametrize("batchnorm", ["train", "eval"])
+def test_grad_norm_is_the_squared_gradient(network, batchnorm):
+    batches = [make_batch(seed) for seed in range(2)]
+    grads = gradients(network, batches, train=batchnorm == "train")
+    expected = {name: gradient**2 for name, gradient in grads.items()}
+    assert_scores(pai.grad_norm(network, batches, batchnorm=batchnorm), expected)
+
+
 # Magnitude and random
 
 
@@ -265,6 +276,14 @@ def test_random_is_uniform_noise_drawn_from_its_seed(network):
     assert not torch.equal(first, pai.random(network, seed=2).flat())
     assert not torch.equal(pai.random(network).flat(), pai.random(network, seed=1).flat())
     assert torch.equal(pai.random(network).flat(), pai.random(network, seed=0).flat())
+
+
+def test_random_noise_is_the_same_in_every_precision():
+    model = nn.Linear(20, 20)
+    single, double = pai.random(model).flat(), pai.random(model.double()).flat()
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    assert torch.equal(single, double.float())
+    assert not torch.equal(single.double(), double), "drawn in double precision"
 
 
 def test_random_layers_of_one_shape_get_other_noise():
@@ -341,6 +360,25 @@ def test_snip_without_gradient_mode(network):
         scores = pai.snip(network, make_batch())
     assert torch.equal(scores.flat(), expected)
     assert not any(score.requires_grad for score in scores.values())
+
+
+class WithUnused(nn.Module):
+    """A network with a layer that its output does not depend on."""
+
+    def __init__(self, used: nn.Module) -> None:
+        super().__init__()
+        self.used, self.unused = used, nn.Linear(2, 2).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+@pytest.mark.parametrize("criterion", [pai.snip, pai.grad_norm, pai.grasp])
+def test_a_layer_that_is_not_in_use_scores_zero(criterion):
+    used, batches = make_network("conv"), [make_batch(seed) for seed in range(2)]
+    scores = dict(criterion(WithUnused(used), batches))
+    assert not scores.pop("unused.weight").any()
+    assert torch.equal(pai.Scores(scores).flat(), criterion(used, batches).flat())
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -132,14 +132,28 @@ def test_claim_force_saliency() -> None:
 def test_batches_from_an_iterator_serve_every_step() -> None:
     model = make_network("mlp")
     batches = [make_batch(seed) for seed in range(2)]
-    from_list = pai.prune(model, "force", batches, sparsity=0.8, steps=4)
-    assert pai.prune(model, "force", iter(batches), sparsity=0.8, steps=4) == from_list
+    for steps in (2, 4):
+        from_list = pai.prune(model, "force", batches, sparsity=0.8, steps=steps)
+        assert pai.prune(model, "force", iter(batches), sparsity=0.8, steps=steps) == from_list
+
+
+def test_schedule_and_regrow_replace_those_of_the_method() -> None:
+    model, batch = make_network("conv"), make_batch()
+    options = {"sparsity": 0.8, "steps": 5}
+    force, fixed = (pai.prune(model, name, batch, **options) for name in ("force", "iter-snip"))
+    assert force != fixed
+    assert pai.prune(model, "iter-snip", batch, regrow=True, **options) == force
+    assert pai.prune(model, "force", batch, regrow=False, **options) == fixed
+    steps = pai.prune_steps(model, "force", batch, schedule="linear", **options)
+    n = pai.Mask.dense(model).size
+    expected = pai.schedule_counts(n, **options, schedule="linear")
+    assert [step.mask.kept for step in steps] == expected
 
 
 @pytest.mark.parametrize("name", ["random", "random-erk", "magnitude"])
 def test_steps_that_would_change_nothing_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="leave steps out"):
-        pai.prune(make_network("mlp"), name, make_batch(), sparsity=0.5, steps=3)
+        pai.prune(make_network("mlp"), name, make_batch(), sparsity=0.5, steps=2)
 
 
 def saliency_of(w: torch.Tensor, kept: set[int], batch) -> float:
@@ -271,8 +285,9 @@ def test_a_stream_is_read_again_rather_than_held(name, options, passes):
 def test_a_progress_bar_shows_the_steps_and_can_be_hidden(capsys, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "0")
     model, batch = make_network("mlp"), make_batch()
-    pai.prune(model, "force", batch, sparsity=0.5, steps=4)
-    assert "4/4" in capsys.readouterr().err
+    for steps in (2, 4):
+        pai.prune(model, "force", batch, sparsity=0.5, steps=steps)
+        assert f"{steps}/{steps}" in capsys.readouterr().err
     pai.prune(model, "force", batch, sparsity=0.5, steps=4, progress=False)
     pai.prune(model, "snip", batch, sparsity=0.5)
     list(pai.prune_steps(model, "force", batch, sparsity=0.5, steps=4))

@@ -599,7 +599,7 @@ def test_trap_the_defaults_are_three_plain_steps_at_a_tenth():
     """The reference's command line and README disagree, and the paper gives no learning rate."""
     model, batches = make_network("conv"), some_batches(4)
     options = {"steps": 3, "lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0}
-    for function in FUNCTIONS.values():
+    for function in (*FUNCTIONS.values(), first_order_gradient):
         named = function(model, batches, nesterov=False, **options)
         assert torch.equal(flat(function(model, batches)), flat(named))
     expected = Unrolled(model).meta_gradient(batches, 3, lr=0.1)

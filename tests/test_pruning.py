@@ -134,6 +134,13 @@ def test_channels_are_pruned_by_the_same_name(method):
     assert mask.kept == round(0.5 * mask.size)
 
 
+def test_options_reach_the_criterion_of_channels_too():
+    model, batch = make_network("residual"), make_batch()
+    options = {"sparsity": 0.5, "granularity": "channel"}
+    masks = [pai.prune(model, "random", batch, seed=seed, **options) for seed in (1, 1, 2)]
+    assert masks[0] == masks[1] != masks[2]
+
+
 def test_an_unknown_granularity_is_refused():
     model, batch = mlp_and_batch()
     with pytest.raises(ValueError, match="granularity is 'row'"):
@@ -192,6 +199,7 @@ def bad_batches():
     yield "empty", (inputs[:0], targets[:0]), r"(?i)empty|no |0"
     yield "not a pair", (inputs, targets, targets), r"(?i)pair"
     yield "numpy arrays", (inputs.numpy(), targets.numpy()), r"(?i)tensor|pair"
+    yield "one numpy array", (inputs, targets.numpy()), r"(?i)pair of tensors"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Scores, the choice of exactly k of them, and how many each layer keeps."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -307,7 +308,7 @@ def test_top_k_of_many_values_is_that_of_a_sort(kind: str, dtype: torch.dtype) -
         "sorted": x.sort().values,
         "infinite": torch.where(x > 1, -torch.inf, torch.where(x < -2, torch.inf, x)),
     }[kind].to(dtype)
-    for k in (0, 1, 2, 7, 100, n // 1000, n // 20, n // 2, n - 100, n - 1, n):
+    for k in (0, 1, 2, 7, 100, n // 1000, 350, n // 20, n // 2, n - 100, n - 1, n):
         assert torch.equal(top_k(values, k), sorted_choice(values, k)), k
 
 
@@ -316,3 +317,43 @@ def test_top_k_on_another_device_is_the_same() -> None:
     values = torch.randn(5000, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     for k in (1, 50, 2500, 5000):
         assert torch.equal(top_k_torch(values, k), top_k(values, k))
+
+
+def test_top_k_does_not_trust_a_sample_that_misleads() -> None:
+    """The sampled values all lie above, or all below, the k-th: then all values are searched."""
+    n, k = 200_001, 100_000
+    sampled = np.random.default_rng(0).integers(n, size=2**14)
+    for value in (-1.0, 2.0):
+        values = np.random.default_rng(1).random(n)
+        values[sampled] = value
+        values = torch.from_numpy(values)
+        assert torch.equal(top_k(values, k), sorted_choice(values, k)), value
+
+
+# Rounding to a sum
+
+
+def test_the_largest_remainders_are_rounded_up():
+    """Of 5.5, 3.85 and 1.65 the last two are: the size of a layer does not matter."""
+    shapes = {"a": torch.empty(2, 5), "b": torch.empty(7, 1), "c": torch.empty(3, 1)}
+    assert pai.uniform_counts(shapes, 0.45) == {"a": 5, "b": 4, "c": 2}
+
+
+def test_of_equal_remainders_the_first_are_rounded_up():
+    """Half of 25 and half of 4, in turn: an unstable sort would mix the layers of 25."""
+    shapes = {f"layer{i}": torch.empty((5, 5) if i % 2 else (2, 2)) for i in range(80)}
+    counts = list(pai.uniform_counts(shapes, 0.5).values())
+    assert counts[1::2] == [13] * 20 + [12] * 20
+    assert counts[::2] == [2] * 40
+
+
+@pytest.mark.filterwarnings("error")
+def test_erk_counts_keep_everything_where_a_layer_is_full_by_a_rounding_error():
+    """84 / 19 * 19 is a little more than 84 in floating point."""
+    assert 84 / 19 * 19 > 84
+    assert pai.erk_counts({"a": torch.empty(12, 7)}, 0.0) == {"a": 84}
+
+
+def test_scores_say_how_many_they_are():
+    scores = pai.Scores({"a": torch.ones(30, 40), "b": torch.ones(34)})
+    assert repr(scores) == "Scores(2 layers, 1,234 weights)"

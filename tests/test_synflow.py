@@ -38,6 +38,8 @@ def block_net() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.uniform_(-1, 1)
     return net, (torch.randn(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
 
 
@@ -120,3 +122,44 @@ def test_claim_synflow_float64() -> None:
     scores = pai.synflow(net, (torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)))
     assert all(score.dtype == torch.float64 for score in scores.values())
     assert scores["0.weight"].sum() > torch.finfo(torch.float32).max
+
+
+def test_batchnorm_without_statistics_is_refused_by_name() -> None:
+    """Its eval mode normalises, so that it cannot be made the identity."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
+    with pytest.raises(ValueError, match=r"1 keeps no running statistics"):
+        pai.synflow(net, (torch.ones(1, 1, 4, 4), torch.zeros(1, dtype=torch.int64)))
+
+
+def test_batchnorm_without_scale_is_the_identity_too() -> None:
+    net, batch = block_net()
+    expected = pai.synflow(net, batch)
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            net.set_submodule(name, nn.BatchNorm2d(module.num_features, affine=False))
+    for name, score in pai.synflow(net, batch).items():
+        assert torch.allclose(score, expected[name], rtol=1e-12), name
+
+
+class ScaledAndSwapped(nn.Module):
+    """Multiplies by a parameter and reorders by a buffer of whole numbers."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.register_buffer("order", torch.tensor([1, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x[:, self.order]
+
+
+def test_other_parameters_and_buffers_are_what_they_are() -> None:
+    """PReLU lets a path through as it is, in the precision of the scores; a scale multiplies it."""
+
+    def scores(scale: float) -> pai.Scores:
+        return pai.synflow(nn.Sequential(first, nn.PReLU(), ScaledAndSwapped(scale), last), ONES)
+
+    first, last = nn.Linear(3, 2), nn.Linear(2, 2)
+    plain = pai.synflow(nn.Sequential(first, nn.ReLU(), ScaledAndSwapped(1.0), last), ONES).flat()
+    assert plain.min() > 0
+    assert torch.allclose(scores(3.0).flat(), 3 * plain, rtol=1e-12)

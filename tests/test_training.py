@@ -78,8 +78,20 @@ def rates(recipe: pai.Recipe, steps: int) -> list[float]:
         return [recipe.lr] * steps
     if recipe.schedule == "cosine":
         return [recipe.lr * (1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps)]
+    if recipe.schedule == "one-cycle":
+        return [recipe.lr * one_cycle(t, steps) for t in range(steps)]
     passed = [sum(t >= m * steps for m in recipe.milestones) for t in range(steps)]
     return [recipe.lr * recipe.gamma**count for count in passed]
+
+
+def one_cycle(t: int, steps: int) -> float:
+    """Return the share of the highest rate: half a cosine up, and half a cosine down."""
+    peak = 0.3 * steps - 1
+    if t <= peak:
+        low, passed = 1 / 25, t / peak
+    else:
+        low, passed = 1 / 250_000, (steps - 1 - t) / (steps - 1 - peak)
+    return low + (1 - low) * (1 - math.cos(math.pi * passed)) / 2
 
 
 def by_hand(model: nn.Module, data: pai.Data, recipe: pai.Recipe, lrs: list[float], mask=None):
@@ -108,6 +120,7 @@ RECIPES = {
     "nesterov": pai.Recipe(momentum=0.9, nesterov=True, weight_decay=0.1, schedule="constant"),
     "cosine": pai.Recipe(momentum=0.5, weight_decay=0.01, schedule="cosine"),
     "step": pai.Recipe(momentum=0.5, weight_decay=0.01, schedule="step"),
+    "one-cycle": pai.Recipe(momentum=0.5, weight_decay=0.01, schedule="one-cycle"),
     "three milestones": pai.Recipe(schedule="step", milestones=(0.25, 0.5, 0.75), gamma=0.3),
 }
 
@@ -130,7 +143,7 @@ def test_steps_are_those_of_a_loop_by_hand(kind, masked):
 def test_learning_rates_by_schedule():
     """With one full batch a step, no momentum and no decay, a step is lr times the gradient."""
     data = make_data((1, 3, 3), 3, sizes=(12, 6, 6))
-    for schedule in ("constant", "cosine", "step"):
+    for schedule in ("constant", "cosine", "step", "one-cycle"):
         recipe = pai.Recipe(
             epochs=4, batch_size=12, lr=0.2, momentum=0.0, weight_decay=0.0, schedule=schedule
         )
@@ -331,6 +344,22 @@ def test_an_interrupted_run_resumes_to_the_same_weights(noise, dropout_model, tm
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "step", "one-cycle"])
+def test_the_schedule_of_a_resumed_run_goes_on_where_it_was(noise, model, tmp_path, schedule):
+    recipe, path = replace(QUICK, schedule=schedule), tmp_path / "run"
+    interrupted(model, noise, 6, recipe=recipe, checkpoint=path)
+    resumed = fit(model, noise, recipe, checkpoint=path)
+    assert resumed.history["lr"].tolist() == pytest.approx(rates(recipe, STEPS)[3::4], rel=1e-9)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10])
+def test_one_cycle_has_a_rate_for_every_step_of_a_short_recipe(epochs):
+    data = make_data((1, 3, 3), 3, sizes=(12, 6, 6))
+    recipe = pai.Recipe(epochs=epochs, batch_size=12, lr=0.2, schedule="one-cycle")
+    lrs = fit(InFloat64(), data, recipe).history["lr"].tolist()
+    assert lrs == pytest.approx(rates(recipe, epochs), rel=1e-9)
+
+
 def test_a_run_interrupted_twice_resumes_to_the_same_weights(noise, dropout_model, tmp_path):
     whole = fit(dropout_model, noise)
     interrupted(dropout_model, noise, 6, checkpoint=tmp_path / "run")
@@ -514,6 +543,8 @@ def test_the_progress_bar_can_be_switched_off(noise, model, capsys, monkeypatch)
         {"lr": 0.0},
         {"lr": -1.0},
         {"lr": float("nan")},
+        {"momentum": 1.0},
+        {"weight_decay": -0.1},
         {"schedule": "cosin"},
     ],
 )
@@ -526,6 +557,17 @@ def test_data_that_does_not_fit_the_model_is_refused(noise, model):
     for data in (make_data((3, 8, 8), 10), make_data((1, 8, 8), 12)):
         with pytest.raises(ValueError, match=r"(?i)class|shape|image|channel|output"):
             fit(model, data)
+
+
+def test_data_on_another_device_than_the_model_is_refused(noise, model):
+    with pytest.raises(ValueError, match=r"model is on meta, the data on cpu.*to\('meta'\)"):
+        fit(model.to("meta"), noise)
+
+
+def test_the_best_test_accuracy_needs_a_validation_split(model):
+    run = fit(model, make_data((1, 8, 8), 10, sizes=(20, 0, 10)))
+    with pytest.raises(ValueError, match=r"validation split is empty.*validation=0\.1"):
+        _ = run.best_test_accuracy
 
 
 def test_the_setting_of_a_machine_without_gpu():
