@@ -115,6 +115,7 @@ def threads(_task: int) -> int:
 
 def wait_and_note(number: int, *, folder: Path) -> None:
     """Write down that the task is done; all but the first wait until they may go on."""
+    (folder / f"process{os.getpid()}").touch()
     while number > 0 and not (folder / "go").exists():
         time.sleep(0.01)
     (folder / f"done{number}").touch()
@@ -167,9 +168,19 @@ def test_closing_the_iterator_cancels_what_is_not_done(connection: None, tmp_pat
     results = map_on_ray(partial(wait_and_note, folder=tmp_path), range(4))
     assert next(results) == (0, None)
     results.close()
+    begun = [int(path.name.removeprefix("process")) for path in tmp_path.glob("process*")]
+    wait_for_one_to_end(begun)
     (tmp_path / "go").touch()
     time.sleep(1)  # what still ran would be done at once
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["done0", "go"]
+    assert [path.name for path in tmp_path.glob("done*")] == ["done0"]
+
+
+def wait_for_one_to_end(processes: list[int]) -> None:
+    """Wait until at most one process is left: that of the first task, which Ray keeps."""
+    deadline = time.monotonic() + 60
+    while sum(Path(f"/proc/{process}").exists() for process in processes) > 1:
+        assert time.monotonic() < deadline, "a task that was cancelled still runs"
+        time.sleep(0.1)
 
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
