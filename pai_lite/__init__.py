@@ -27,6 +27,7 @@ from pai_lite.criteria import (
 )
 from pai_lite.data import Data, Split, load_data
 from pai_lite.downloads import DownloadError
+from pai_lite.ensemble import fit_each, fit_many
 from pai_lite.exercises import EXERCISES, check
 from pai_lite.gradients import hessian_gradient_product, mean_gradient
 from pai_lite.grid import Grid, read_grid, run_grid
@@ -98,6 +99,8 @@ __all__ = [
     "find_units",
     "first_order_gradient",
     "fit",
+    "fit_each",
+    "fit_many",
     "grad_norm",
     "grasp",
     "grasp_abs",

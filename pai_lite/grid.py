@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from pai_lite.results import add_row, cells_in, prepare, read_text
 from pai_lite.sweep import run_task
 from pai_lite.workers import map_unordered
 
-Engine = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[tuple[Any, Any]]]
+Engine = Callable[[Callable[[Any], Any], Sequence[Any]], Generator[tuple[Any, Any], None, None]]
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,9 @@ def run_grid(
     todo = [cell for cell in grid.cells if cell not in cells_in(read_text(out))][:limit]
     run = partial(run_cells, grid=grid, device=device, out=None if engine else out)
     local = partial(map_unordered, workers=workers if device == "cpu" else 1)
-    with progress_bar(progress, total=len(todo), unit="network") as bar:
-        for cells, rows in (engine or local)(run, plan(todo)):
+    results = (engine or local)(run, plan(todo))
+    with progress_bar(progress, total=len(todo), unit="network") as bar, closing(results):
+        for cells, rows in results:
             for row in rows if engine else []:
                 add_row(out, row)
             bar.update(len(cells))
