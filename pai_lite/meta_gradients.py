@@ -130,12 +130,20 @@ def meta_gradient(
     """
     settings, batches = SGD(**sgd), take(batches, steps)
     with scoring_mode(model, batchnorm), torch.enable_grad():
-        path = trajectory(model, batches[:steps], settings, mask)
-        a = gradient(model, path.pop(), batches[steps])
+        weights, velocity, path = initial_parameters(model, mask), {}, []
+        for t, batch in enumerate(batches[:steps]):
+            # The sweep begins where the steps end, so the graph of the last step is kept for it.
+            graph = GradientGraph(model, weights, batch) if t == steps - 1 else None
+            g = gradient(model, weights, batch) if graph is None else graph.value()
+            path.append((weights, graph))
+            weights, velocity = settings.step(t, weights, velocity, g, mask)
+        a = gradient(model, weights, batches[steps])
         b = {name: torch.zeros_like(tensor) for name, tensor in a.items()}
         for t in reversed(range(steps)):
+            weights, graph = path.pop()
+            graph = GradientGraph(model, weights, batches[t]) if graph is None else graph
             v, b = settings.step_back(t, a, b, mask)
-            curved = hessian_vector_product(model, path.pop(), batches[t], v)
+            curved = graph.product(v)
             a = {n: a[n] + curved[n] for n in a}
             if settings.weight_decay:
                 a = {n: a[n].add_(v[n], alpha=settings.weight_decay) for n in a}
@@ -199,22 +207,12 @@ def first_order_gradient(
     """
     settings, batches = SGD(**sgd), take(batches, steps)
     with scoring_mode(model, batchnorm), torch.enable_grad():
-        path = trajectory(model, batches[:steps], settings, mask, keep=1)
-        last = gradient(model, path.pop(), batches[steps])
+        weights, velocity = initial_parameters(model, mask), {}
+        for t, batch in enumerate(batches[:steps]):
+            g = gradient(model, weights, batch)
+            weights, velocity = settings.step(t, weights, velocity, g, mask)
+        last = gradient(model, weights, batches[steps])
     return {name: last[name] for name in prunable_parameters(model)}
-
-
-def trajectory(
-    model: nn.Module, batches: list[Batch], sgd: SGD, mask: Mask | None, keep: int | None = None
-) -> list[Named]:
-    """Return the parameters before the first and after each step, or the last few of them."""
-    weights, velocity = initial_parameters(model, mask), {}
-    path = [weights]
-    for t, batch in enumerate(batches):
-        gradients = gradient(model, weights, batch)
-        weights, velocity = sgd.step(t, weights, velocity, gradients, mask)
-        path = [*path, weights][-keep if keep else 0 :]
-    return path
 
 
 def initial_parameters(model: nn.Module, mask: Mask | None) -> Named:
@@ -231,15 +229,28 @@ def gradient(model: nn.Module, weights: Named, batch: Batch) -> Named:
     return mean_over_ranks(dict(zip(point, found, strict=True)))
 
 
-def hessian_vector_product(model: nn.Module, weights: Named, batch: Batch, vector: Named) -> Named:
-    """Return H v of the loss of one batch, or of one a rank (Pearlmutter 1994)."""
-    point = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
-    with AnalyticDerivatives():
-        loss = batch_loss(model, point, batch)
-    inputs = list(point.values())
-    g = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
-    product = torch.autograd.grad(g, inputs, list(vector.values()), materialize_grads=True)
-    return mean_over_ranks(dict(zip(point, product, strict=True)))
+class GradientGraph:
+    """The gradient of one batch's loss, or of one batch a rank, with the graph that made it."""
+
+    def __init__(self, model: nn.Module, weights: Named, batch: Batch) -> None:
+        self.point = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
+        with AnalyticDerivatives():
+            loss = batch_loss(model, self.point, batch)
+        self.gradients = torch.autograd.grad(
+            loss, list(self.point.values()), create_graph=True, materialize_grads=True
+        )
+
+    def value(self) -> Named:
+        """Return the gradient by name."""
+        held = [g.detach() for g in self.gradients]
+        return mean_over_ranks(dict(zip(self.point, held, strict=True)))
+
+    def product(self, vector: Named) -> Named:
+        """Return H v, the derivative of the gradient along v (Pearlmutter 1994); ends the graph."""
+        found = torch.autograd.grad(
+            self.gradients, list(self.point.values()), list(vector.values()), materialize_grads=True
+        )
+        return mean_over_ranks(dict(zip(self.point, found, strict=True)))
 
 
 def take(batches: Batches, steps: int) -> list[Batch]:
