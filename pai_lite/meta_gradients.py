@@ -130,23 +130,13 @@ def meta_gradient(
     """
     settings, batches = SGD(**sgd), take(batches, steps)
     with scoring_mode(model, batchnorm), torch.enable_grad():
-        weights, velocity, path = initial_parameters(model, mask), {}, []
-        for t, batch in enumerate(batches[:steps]):
-            # The sweep begins where the steps end, so the graph of the last step is kept for it.
-            graph = GradientGraph(model, weights, batch) if t == steps - 1 else None
-            g = gradient(model, weights, batch) if graph is None else graph.value()
-            path.append((weights, graph))
-            weights, velocity = settings.step(t, weights, velocity, g, mask)
+        weights, path = descend(model, batches[:steps], settings, mask)
         a = gradient(model, weights, batches[steps])
         b = {name: torch.zeros_like(tensor) for name, tensor in a.items()}
         for t in reversed(range(steps)):
             weights, graph = path.pop()
             graph = GradientGraph(model, weights, batches[t]) if graph is None else graph
-            v, b = settings.step_back(t, a, b, mask)
-            curved = graph.product(v)
-            a = {n: a[n] + curved[n] for n in a}
-            if settings.weight_decay:
-                a = {n: a[n].add_(v[n], alpha=settings.weight_decay) for n in a}
+            a, b = sweep_back(t, a, b, graph, settings, mask)
     return {name: a[name] for name in prunable_parameters(model)}
 
 
@@ -213,6 +203,34 @@ def first_order_gradient(
             weights, velocity = settings.step(t, weights, velocity, g, mask)
         last = gradient(model, weights, batches[steps])
     return {name: last[name] for name in prunable_parameters(model)}
+
+
+def descend(
+    model: nn.Module, batches: list[Batch], sgd: SGD, mask: Mask | None
+) -> tuple[Named, list[tuple[Named, GradientGraph | None]]]:
+    """Return the weights after the steps, and those before each of them.
+
+    The sweep begins where the steps end: the graph of the last step's gradient is kept for it.
+    """
+    weights, velocity, path = initial_parameters(model, mask), {}, []
+    for t, batch in enumerate(batches):
+        graph = GradientGraph(model, weights, batch) if t == len(batches) - 1 else None
+        g = gradient(model, weights, batch) if graph is None else graph.value()
+        path.append((weights, graph))
+        weights, velocity = sgd.step(t, weights, velocity, g, mask)
+    return weights, path
+
+
+def sweep_back(
+    t: int, a: Named, b: Named, graph: GradientGraph, sgd: SGD, mask: Mask | None
+) -> tuple[Named, Named]:
+    """Return the derivatives a and b before step t + 1 from those after it."""
+    v, b = sgd.step_back(t, a, b, mask)
+    curved = graph.product(v)
+    a = {name: a[name] + curved.pop(name) for name in list(a)}
+    if sgd.weight_decay:
+        a = {name: tensor.add_(v[name], alpha=sgd.weight_decay) for name, tensor in a.items()}
+    return a, b
 
 
 def initial_parameters(model: nn.Module, mask: Mask | None) -> Named:
