@@ -94,7 +94,7 @@ def test_tasks_hold_together_what_shares_work() -> None:
     [
         ({"methods": ["snpi"]}, "Did you mean 'snip'"),
         ({"sparsities": [95]}, "sparsity is 95"),
-        ({"ablations": ["shufle"]}, "Did you mean 'shuffle'"),
+        ({"ablations": ["shuffles"]}, "Did you mean 'shuffle'"),
         ({"prune_at": [-1]}, "prune_at is"),
     ],
 )
