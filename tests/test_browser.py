@@ -145,6 +145,12 @@ def test_page_is_whole(visit: Visit) -> None:
         slider.focus()
         page.keyboard.press("ArrowRight")
         assert shown_frames(page) != before
+        assert sum(shown_frames(page)) == sum(before)
+    for menu in page.locator(".pai-explorer select").all():
+        before = shown_frames(page)
+        menu.focus()
+        page.keyboard.press("ArrowDown")
+        assert shown_frames(page) != before
 
 
 def shown_frames(page: Page) -> list[bool]:

@@ -176,6 +176,27 @@ def test_the_same_frames_give_the_same_markup_and_no_frame_is_an_error() -> None
         pai.explorer({}, label="x", alt="y")
 
 
+def test_several_controls_are_sliders_over_numbers_and_menus_of_words() -> None:
+    frames = {(s, m): plt.figure() for m in ("snip", "force") for s in ("90%", "98%")}
+    table = pd.DataFrame({"accuracy": [0.5]})
+    markup = pai.explorer(frames, label=("sparsity", "method"), alt="A.", table=table).markup
+    assert re.findall(r'alt="([^"]*)"', markup) == [
+        f"A. sparsity: {s}, method: {m}." for s in ("90%", "98%") for m in ("snip", "force")
+    ]
+    assert markup.count('type="range"') == 1
+    assert re.findall(r"<option[^>]*>(\w+)", markup) == ["snip", "force"]
+    assert re.search("<details>.*0.5.*</details>", markup, re.DOTALL)
+
+
+def test_a_missing_combination_is_named() -> None:
+    frames = {("1", "a"): plt.figure(), ("2", "b"): plt.figure()}
+    with pytest.raises(ValueError, match="no figure for steps: 1, method: b"):
+        pai.explorer(frames, label=("steps", "method"), alt="x")
+    with pytest.raises(ValueError, match="one value for each label"):
+        pai.explorer(frames, label="steps", alt="x")
+    plt.close("all")
+
+
 def test_setting_names_things_that_exist() -> None:
     here = pai.setting()
     data = pai.load_data("digits")
