@@ -4,14 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from pai_lite.exercises import baselines, problem, snip
+from pai_lite.exercises import (
+    baselines,
+    beyond,
+    code,
+    force,
+    grasp,
+    mark,
+    problem,
+    prospr,
+    shootout,
+    snip,
+    structured,
+    synflow,
+)
 from pai_lite.exercises.engine import Exercise, Mistake, Verdict, judge
 from pai_lite.lookup import look_up
+
+CHAPTERS = (
+    problem,
+    baselines,
+    snip,
+    grasp,
+    synflow,
+    force,
+    prospr,
+    structured,
+    mark,
+    shootout,
+    code,
+    beyond,
+)
 
 #: The exercises by identifier.
 EXERCISES: dict[str, Exercise] = {
     f"{chapter.PREFIX}.{number}": exercise
-    for chapter in (problem, baselines, snip)
+    for chapter in CHAPTERS
     for number, exercise in chapter.EXERCISES.items()
 }
 
