@@ -2,8 +2,320 @@
 
 from __future__ import annotations
 
-from pai_lite.exercises.engine import Exercise
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pai_lite.exercises.engine import Exercise, Mistake
 
 PREFIX = "structured"
 
-EXERCISES: dict[int, Exercise] = {}
+WEIGHTS, GRADIENTS = torch.randn(
+    2, 4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+)
+# The first group has the largest scores, so that a plain top-k empties the last one.
+GROUPS = (
+    torch.tensor([9.0, 7.0, 8.0, 6.0]),
+    torch.tensor([0.5, 5.0, 4.0]),
+    torch.tensor([0.1, 0.3, 0.2]),
+)
+PLACES = 5
+KEEP = torch.tensor([True, False, True, False])
+NETWORK = (
+    torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.5, 3.0], [0.0, 0.0]]),
+    torch.tensor([1.5, 2.0, 0.5, 1.0]),
+    torch.tensor([0.2, 0.7, -0.1, -0.4]),
+    torch.tensor([[1.0, 2.0, -1.0, 3.0], [0.5, -1.0, 2.0, 4.0]]),
+    torch.tensor([0.3, -0.6]),
+)
+MEAN, STD = torch.tensor([0.1, 0.0, -0.3, 0.0]), torch.tensor([2.0, 1.0, 0.8, 1.0])
+INPUTS = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.0, 0.0]])
+
+Layers = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def channel_score(w: Tensor, g: Tensor, width: int) -> Tensor:
+    """Return the derivative in each channel's gate, in absolute value."""
+    return (w * g).reshape(len(w), width, -1).sum((0, 2)).abs()
+
+
+def pixels_first(w: Tensor, g: Tensor, width: int) -> Tensor:
+    """Read a flattened image as if its channels were interleaved, a mistake."""
+    if w.ndim == 4:
+        return channel_score(w, g, width)
+    return (w * g).reshape(len(w), -1, width).sum((0, 1)).abs()
+
+
+def row_score(w: Tensor, g: Tensor, _width: int) -> Tensor:
+    """Sum over the rows, a mistake."""
+    return (w * g).flatten(1).sum(1).abs()
+
+
+def probe_score(answer: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
+    """Call an answer on a convolution and on a linear layer that reads a flattened image."""
+    flat = WEIGHTS.flatten(1), GRADIENTS.flatten(1)
+    return [answer(WEIGHTS.clone(), GRADIENTS.clone(), 3), answer(*flat, 3)]
+
+
+def top(scores: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Return the k largest of all scores as one boolean vector a group."""
+    flat = torch.cat(list(scores))
+    keep = torch.zeros(len(flat), dtype=torch.bool)
+    keep[flat.topk(k).indices] = True
+    return list(keep.split([len(z) for z in scores]))
+
+
+def keep_one_each(groups: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Keep the best of each group, and then the largest of the others."""
+    return top([z.masked_fill(z == z.max(), torch.inf) for z in groups], k)
+
+
+def one_too_many(groups: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Add the best of each group to a plain top-k, a mistake."""
+    return [m | (z == z.max()) for m, z in zip(top(groups, k), groups, strict=True)]
+
+
+def relative(groups: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Compare scores relative to the best of their group, a mistake."""
+    return top([z / z.max() for z in groups], k)
+
+
+def probe_groups(answer: Callable[[Sequence[Tensor], int], Sequence[Tensor]]) -> list[list[int]]:
+    """Call an answer on three groups."""
+    masks = answer([z.clone() for z in GROUPS], PLACES)
+    return [[int(entry) for entry in mask] for mask in masks]
+
+
+def fold(
+    W_1: Tensor, gamma: Tensor, beta: Tensor, W_2: Tensor, b_2: Tensor, keep: Tensor
+) -> Layers:
+    """Cut the removed channels, and give what they leak to the bias."""
+    leak = W_2[:, ~keep] @ torch.relu(beta[~keep])
+    return W_1[keep], gamma[keep], beta[keep], W_2[:, keep], b_2 + leak
+
+
+def folded_with(leak: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Layers]:
+    """Return an answer that adds another leak, of (gamma, beta, W_2, keep), to the bias."""
+
+    def answer(*arguments: Tensor) -> Layers:
+        _, gamma, beta, W_2, b_2, keep = arguments
+        *layers, _ = fold(*arguments)
+        return (*layers, b_2 + leak(gamma, beta, W_2, keep))
+
+    return answer
+
+
+def probe_fold(answer: Callable[..., Layers]) -> list[Any]:
+    """Call an answer, and run the smaller network that it returns."""
+    W_1, gamma, beta, W_2, b_2 = answer(*(tensor.clone() for tensor in NETWORK), KEEP.clone())
+    shapes = [tuple(tensor.shape) for tensor in (W_1, gamma, beta, W_2, b_2)]
+    hidden = gamma * (INPUTS @ W_1.T - MEAN[KEEP]) / STD[KEEP] + beta
+    return [shapes, torch.relu(hidden) @ W_2.T + b_2]
+
+
+EXERCISES: dict[int, Exercise] = {
+    1: Exercise(
+        right=(0.1, 0.2, 0.8),
+        praise="The gate moves a whole column at once, so its products may cancel.",
+        hint="Multiply W and G entry by entry, add up each column, then take absolute values.",
+        probe=lambda answer: tuple(float(value) for value in answer),
+        mistakes=(
+            Mistake(
+                "absolute value first",
+                (0.9, 0.6, 0.8),
+                "You took absolute values before the sum. That would keep the first channel, whose "
+                "two products nearly cancel: turning its gate hardly changes the loss.",
+            ),
+            Mistake(
+                "rows",
+                (0.1, 0.6),
+                "You summed the rows. A row leads into an output; a hidden channel is read by "
+                "a column.",
+            ),
+            Mistake("signed", (0.1, 0.2, -0.8), "The absolute value is missing."),
+            Mistake(
+                "mean",
+                (0.05, 0.1, 0.4),
+                "You averaged. The derivative in a gate that stands in two places is the sum.",
+            ),
+        ),
+    ),
+    2: Exercise(
+        right=(1179648, 147456),
+        praise="Both shares count: rows and columns are cut independently.",
+        hint="Each weight is used once for every output pixel. Which fraction of the weights has "
+        "both its row and its column left?",
+        probe=lambda answer: tuple(int(value) for value in answer),
+        mistakes=(
+            Mistake(
+                "weights",
+                (18432, 2304),
+                "These are the numbers of weights. Each is used at every one of the 64 pixels.",
+            ),
+            Mistake(
+                "outputs only",
+                (1179648, 294912),
+                "The layer also loses half of its columns, since the channels it read are gone.",
+            ),
+            Mistake(
+                "inputs only",
+                (1179648, 589824),
+                "The layer also loses three quarters of its rows.",
+            ),
+            Mistake(
+                "square of the outputs",
+                (1179648, 73728),
+                "The share enters squared only if it is the same on both sides; here it is 1/2 on "
+                "one and 1/4 on the other.",
+            ),
+        ),
+    ),
+    3: Exercise(
+        right=channel_score,
+        praise="One reshape covers both kinds of layer.",
+        hint="Reshape the products to (out, width, pixels), sum over the first and the last "
+        "dimension, then take absolute values.",
+        probe=probe_score,
+        mistakes=(
+            Mistake(
+                "rows",
+                row_score,
+                "You summed over each row. That is one number an output, and it is zero where "
+                "BatchNorm follows; sum over the outputs instead.",
+            ),
+            Mistake(
+                "absolute value first",
+                lambda w, g, width: (w * g).abs().reshape(len(w), width, -1).sum((0, 2)),
+                "You took absolute values before the sum. A gate moves all weights of the channel "
+                "together, and what they do may cancel.",
+            ),
+            Mistake(
+                "pixels first",
+                pixels_first,
+                "The convolution is right. nn.Flatten puts the pixels of one channel side by "
+                "side, so the columns of channel 0 come first, not every third column.",
+            ),
+            Mistake(
+                "signed",
+                lambda w, g, width: (w * g).reshape(len(w), width, -1).sum((0, 2)),
+                "The absolute value is missing: the most negative derivative would go first.",
+            ),
+        ),
+    ),
+    4: Exercise(
+        right=("ac", "bdf"),
+        praise="Rows are tied by sums; columns follow from who reads them.",
+        hint="First find all whose outputs are added to that of (c), then all that read the stem "
+        "or the sum.",
+        probe=lambda answer: tuple("".join(sorted(set(part.lower()))) for part in answer),
+        mistakes=(
+            Mistake(
+                "no tie",
+                ("c", "df"),
+                "The output of (c) is added to that of the stem. Without the stem's row the "
+                "channel would still be there.",
+            ),
+            Mistake(
+                "inner layer forgotten",
+                ("ac", "df"),
+                "The first block reads the stem's channel too, in (b), before the sum.",
+            ),
+            Mistake(
+                "shortcut forgotten",
+                ("ac", "bd"),
+                "The 1x1 convolution of the second block reads the sum as well.",
+            ),
+            Mistake(
+                "through the projection",
+                ("acef", "bdfg"),
+                "The shortcut of the second block is a convolution: its outputs are new channels, "
+                "so the group ends there. Only an identity hands channels on.",
+            ),
+        ),
+    ),
+    5: Exercise(
+        right=(1.0, -0.5),
+        praise="What was removed has become a bias.",
+        hint="BatchNorm turns a channel of zeros into its shift. Then ReLU, then the weights.",
+        probe=lambda answer: tuple(float(value) for value in answer),
+        mistakes=(
+            Mistake(
+                "nothing",
+                (0.0, 0.0),
+                "The rows are zero, but BatchNorm adds its shift behind them.",
+            ),
+            Mistake("no ReLU", (-0.2, -1.4), "ReLU comes before the weights and stops -0.3."),
+            Mistake(
+                "scaled shift",
+                (2.0, -1.0),
+                "The scale multiplies the normalised channel, which is zero, and not the shift.",
+            ),
+            Mistake(
+                "normalised to one",
+                (15.8, 5.6),
+                "A constant channel minus its mean is zero, not one: only the shift is left.",
+            ),
+        ),
+    ),
+    6: Exercise(
+        right=keep_one_each,
+        praise="No group is empty, and exactly k channels are kept.",
+        hint="Mark the best of each group first; then fill up to k with the largest of the rest.",
+        probe=probe_groups,
+        mistakes=(
+            Mistake(
+                "plain top-k",
+                top,
+                "The last group keeps nothing: its best score is below the k-th of all.",
+            ),
+            Mistake(
+                "one too many",
+                one_too_many,
+                "You added the best of each group to a full top-k, so more than k are kept. Their "
+                "places have to come out of the k.",
+            ),
+            Mistake(
+                "relative scores",
+                relative,
+                "You divided each group by its largest score. The best of each is kept, but the "
+                "remaining places go by another order than that of the scores.",
+            ),
+        ),
+    ),
+    7: Exercise(
+        right=fold,
+        praise="A constant belongs into a bias, where it can be seen and counted.",
+        hint="For every input a removed channel sends relu(beta). What do its columns make of it?",
+        probe=probe_fold,
+        mistakes=(
+            Mistake(
+                "leak dropped",
+                folded_with(lambda _gamma, _beta, W_2, _keep: torch.zeros(len(W_2))),
+                "The shapes are right, but the outputs moved: the removed channels sent "
+                "relu(beta), and the network was trained with that.",
+            ),
+            Mistake(
+                "no ReLU",
+                folded_with(lambda _gamma, beta, W_2, keep: W_2[:, ~keep] @ beta[~keep]),
+                "One removed channel has a negative shift, and ReLU stops it before the weights.",
+            ),
+            Mistake(
+                "all channels",
+                folded_with(lambda _gamma, beta, W_2, _keep: W_2 @ torch.relu(beta)),
+                "You added the shifts of the kept channels too. They still pass their own ReLU.",
+            ),
+            Mistake(
+                "scaled shift",
+                folded_with(
+                    lambda gamma, beta, W_2, keep: (
+                        W_2[:, ~keep] @ torch.relu(gamma[~keep] * beta[~keep])
+                    )
+                ),
+                "The scale multiplies the normalised channel, which is zero; the shift is added "
+                "after it.",
+            ),
+        ),
+    ),
+}
