@@ -13,7 +13,7 @@ PREFIX = "grasp"
 
 Loss = Callable[[Tensor], Tensor]
 
-POINT = torch.tensor([0.7, -1.2, 0.4, 2.0], dtype=torch.float64)
+POINT = torch.tensor([0.7, -1.2, 0.4, -0.5], dtype=torch.float64)
 FACTORS = torch.tensor([1.0, -0.5, 2.0, 0.3], dtype=torch.float64)
 
 
