@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,17 +22,12 @@ GROUPS = (
 )
 PLACES = 5
 KEEP = torch.tensor([True, False, True, False])
-NETWORK = (
-    torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.5, 3.0], [0.0, 0.0]]),
-    torch.tensor([1.5, 2.0, 0.5, 1.0]),
-    torch.tensor([0.2, 0.7, -0.1, -0.4]),
-    torch.tensor([[1.0, 2.0, -1.0, 3.0], [0.5, -1.0, 2.0, 4.0]]),
-    torch.tensor([0.3, -0.6]),
-)
-MEAN, STD = torch.tensor([0.1, 0.0, -0.3, 0.0]), torch.tensor([2.0, 1.0, 0.8, 1.0])
-INPUTS = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.0, 0.0]])
+SHIFTS = torch.tensor([0.2, 0.7, -0.1, -0.4])
+READERS = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+BIAS = torch.tensor([0.3, -0.6])
+SIZE = 4
 
-Layers = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Layers = tuple[Tensor, Tensor]
 
 
 def channel_score(w: Tensor, g: Tensor, width: int) -> Tensor:
@@ -88,31 +82,29 @@ def probe_groups(answer: Callable[[Sequence[Tensor], int], Sequence[Tensor]]) ->
     return [[int(entry) for entry in mask] for mask in masks]
 
 
-def fold(
-    W_1: Tensor, gamma: Tensor, beta: Tensor, W_2: Tensor, b_2: Tensor, keep: Tensor
-) -> Layers:
-    """Cut the removed channels, and give what they leak to the bias."""
-    leak = W_2[:, ~keep] @ torch.relu(beta[~keep])
-    return W_1[keep], gamma[keep], beta[keep], W_2[:, keep], b_2 + leak
+def fold(beta: Tensor, W_2: Tensor, b_2: Tensor, keep: Tensor, size: int) -> Layers:
+    """Give what the removed channels leak to a bias with one entry a pixel."""
+    return fold_constant(torch.relu(beta) * ~keep, W_2, b_2, keep, size)
 
 
-def folded_with(leak: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Layers]:
-    """Return an answer that adds another leak, of (gamma, beta, W_2, keep), to the bias."""
-
-    def answer(*arguments: Tensor) -> Layers:
-        _, gamma, beta, W_2, b_2, keep = arguments
-        *layers, _ = fold(*arguments)
-        return (*layers, b_2 + leak(gamma, beta, W_2, keep))
-
-    return answer
+def fold_constant(constant: Tensor, W_2: Tensor, b_2: Tensor, keep: Tensor, size: int) -> Layers:
+    """Return the kept columns, and the bias that stands for constant channels."""
+    images = constant.view(1, -1, 1, 1).expand(1, -1, size, size)
+    leak = torch.conv2d(images, W_2, padding=W_2.shape[-1] // 2)[0]
+    return W_2[:, keep], b_2.view(-1, 1, 1) + leak
 
 
-def probe_fold(answer: Callable[..., Layers]) -> list[Any]:
-    """Call an answer, and run the smaller network that it returns."""
-    W_1, gamma, beta, W_2, b_2 = answer(*(tensor.clone() for tensor in NETWORK), KEEP.clone())
-    shapes = [tuple(tensor.shape) for tensor in (W_1, gamma, beta, W_2, b_2)]
-    hidden = gamma * (INPUTS @ W_1.T - MEAN[KEEP]) / STD[KEEP] + beta
-    return [shapes, torch.relu(hidden) @ W_2.T + b_2]
+def fold_without_border(beta: Tensor, W_2: Tensor, b_2: Tensor, keep: Tensor, _size: int) -> Layers:
+    """Add one number to each output, as if nothing were padded, a mistake."""
+    leak = W_2.sum((2, 3)) @ (torch.relu(beta) * ~keep)
+    return W_2[:, keep], b_2 + leak
+
+
+def probe_fold(answer: Callable[..., Layers]) -> list[Tensor]:
+    """Call an answer; return its weights, and its bias for every pixel."""
+    W, b = answer(SHIFTS.clone(), READERS.clone(), BIAS.clone(), KEEP.clone(), SIZE)
+    per_pixel = b.view(-1, 1, 1) if b.ndim == 1 else b
+    return [W, per_pixel.expand(len(BIAS), SIZE, SIZE)]
 
 
 EXERCISES: dict[int, Exercise] = {
@@ -286,35 +278,36 @@ EXERCISES: dict[int, Exercise] = {
     ),
     7: Exercise(
         right=fold,
-        praise="A constant belongs into a bias, where it can be seen and counted.",
-        hint="For every input a removed channel sends relu(beta). What do its columns make of it?",
+        praise="What leaks is a constant image for each output: it can be seen and counted.",
+        hint="For every input a removed channel sends relu(beta) from every pixel. What does the "
+        "convolution, with its padding, make of such images?",
         probe=probe_fold,
         mistakes=(
             Mistake(
                 "leak dropped",
-                folded_with(lambda _gamma, _beta, W_2, _keep: torch.zeros(len(W_2))),
-                "The shapes are right, but the outputs moved: the removed channels sent "
-                "relu(beta), and the network was trained with that.",
+                lambda _beta, W_2, b_2, keep, _size: (W_2[:, keep], b_2),
+                "The weights are right, but the outputs moved: the removed channels sent "
+                "relu(beta), and that is missing now.",
+            ),
+            Mistake(
+                "no border",
+                fold_without_border,
+                "This is right in the middle of the image. At the border the convolution reads "
+                "padded zeros in the place of relu(beta), so less arrives there.",
             ),
             Mistake(
                 "no ReLU",
-                folded_with(lambda _gamma, beta, W_2, keep: W_2[:, ~keep] @ beta[~keep]),
+                lambda beta, W_2, b_2, keep, size: fold_constant(
+                    beta * ~keep, W_2, b_2, keep, size
+                ),
                 "One removed channel has a negative shift, and ReLU stops it before the weights.",
             ),
             Mistake(
                 "all channels",
-                folded_with(lambda _gamma, beta, W_2, _keep: W_2 @ torch.relu(beta)),
-                "You added the shifts of the kept channels too. They still pass their own ReLU.",
-            ),
-            Mistake(
-                "scaled shift",
-                folded_with(
-                    lambda gamma, beta, W_2, keep: (
-                        W_2[:, ~keep] @ torch.relu(gamma[~keep] * beta[~keep])
-                    )
+                lambda beta, W_2, b_2, keep, size: fold_constant(
+                    torch.relu(beta), W_2, b_2, keep, size
                 ),
-                "The scale multiplies the normalised channel, which is zero; the shift is added "
-                "after it.",
+                "You added the shifts of the kept channels too. They still pass their own ReLU.",
             ),
         ),
     ),
