@@ -13,7 +13,7 @@ PREFIX = "prospr"
 
 Loss = Callable[[Tensor], Tensor]
 
-WEIGHTS = torch.tensor([0.6, -1.1, 0.4], dtype=torch.float64)
+WEIGHTS = torch.tensor([0.6, 1.1, -0.4], dtype=torch.float64)
 POINTS = torch.tensor([[1.0, 0.5, -0.3], [-0.4, 1.2, 0.8], [0.7, -0.9, 1.5]], dtype=torch.float64)
 # Three symmetric matrices that do not commute, and a last gradient.
 HESSIANS = torch.tensor(
