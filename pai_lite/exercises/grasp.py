@@ -69,12 +69,13 @@ EXERCISES: dict[int, Exercise] = {
                 "absolute value",
                 1,
                 "That z is the smallest in absolute value. This is the variant grasp-abs; GraSP "
-                "keeps the sign.",
+                "keeps the sign. (Or you counted from 1: the first weight has the index 0.)",
             ),
             Mistake(
                 "index from 1",
                 3,
-                "There is no index 3: the first weight has the index 0.",
+                "There is no index 3: the first weight has the index 0. And the last weight, with "
+                "the largest z, is the last to go.",
             ),
         ),
     ),
@@ -185,7 +186,8 @@ EXERCISES: dict[int, Exercise] = {
     ),
     6: Exercise(
         right=(FIRST, SECOND),
-        praise="A norm says how fast training begins, not what will be left of the residuals.",
+        praise="The second kernel has the smaller trace and learns more: what counts is where the "
+        "residual lies.",
         hint="The norm is the sum of eigenvalue times squared projection. After t steps each "
         "projection has been multiplied by (1 - alpha * eigenvalue) to the power t.",
         mistakes=(
@@ -218,8 +220,8 @@ EXERCISES: dict[int, Exercise] = {
         right=(0.55, -0.25),
         praise="Sum of scores plus squared norm is the same for every layer: a large gradient "
         "means a low sum.",
-        hint="Half the derivative of the squared norm, when layer l is multiplied by t, is the "
-        "sum of its scores. The logits become t f for every l; which layers' derivatives grow?",
+        hint="Half the derivative of the squared norm, when layer l is multiplied by a, is the "
+        "sum of its scores. The logits become a f for every l; which layers' derivatives grow?",
         mistakes=(
             Mistake(
                 "same sums",
