@@ -9,10 +9,11 @@ from functools import partial
 from torch import nn
 
 from pai_lite.data import Data
+from pai_lite.evaluation import check_data
 from pai_lite.masks import Mask, check_fit
 from pai_lite.progress import progress_bar
 from pai_lite.recipes import Recipe
-from pai_lite.training import Run, check_data, fit
+from pai_lite.training import Run, fit
 from pai_lite.workers import map_unordered, numbered
 
 Task = tuple[int, nn.Module, Mask | None, int]
