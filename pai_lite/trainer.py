@@ -142,6 +142,11 @@ class Trainer:
         """Return the network in eval mode, with weights that lie in memory as usual."""
         return self.model.eval().to(memory_format=torch.contiguous_format)
 
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors that a step changes, beside the scale of the loss."""
+        averages = [s["momentum_buffer"] for s in self.optimizer.state.values()]
+        return [*self.model.parameters(), *self.model.buffers(), *averages]
+
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs to go on from here."""
         return {
