@@ -22,7 +22,7 @@ from benchmarks.__main__ import show
 from benchmarks.measure import ratio, times
 from benchmarks.rows import Row
 from pai_lite.ensemble import fit_each
-from pai_lite.training import Trainer
+from pai_lite.trainer import Trainer
 
 CORES = 2
 
@@ -109,7 +109,7 @@ def loader_row(rounds: int) -> Row:
     """Compare an epoch of augmented batches with torchvision's transforms of PIL images."""
     data = load((1280, 3, 32, 32))
     model = pai.build_model("lenet-300-100", data)
-    trainer = Trainer(model, data, replace(pai.Recipe(), augment=True), None, 0, None)
+    trainer = Trainer(model, data, replace(pai.Recipe(), augment=True))
     pictures = [to_pil_image(image) for image in data.train.images]
     calls = {
         "ours": lambda: list(trainer.minibatches()),

@@ -28,6 +28,7 @@ from pai_lite.criteria import (
 from pai_lite.data import Data, Split, load_data
 from pai_lite.downloads import DownloadError
 from pai_lite.ensemble import fit_each, fit_many
+from pai_lite.evaluation import accuracy
 from pai_lite.exercises import EXERCISES, check
 from pai_lite.gradients import hessian_gradient_product, mean_gradient
 from pai_lite.grid import Grid, read_grid, run_grid
@@ -56,7 +57,7 @@ from pai_lite.shrinking import Cost, compare, cost, shrink
 from pai_lite.streams import Stream, stream_batches
 from pai_lite.structured import ChannelMask, prune_channels, score_units
 from pai_lite.sweep import sweep
-from pai_lite.training import Run, accuracy, fit
+from pai_lite.training import Run, fit
 from pai_lite.units import Units, find_units
 from pai_lite.widgets import Explorer, explorer
 

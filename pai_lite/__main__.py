@@ -20,6 +20,7 @@ from pai_lite.methods import METHODS
 from pai_lite.models import MODELS
 from pai_lite.paper_recipes import RECIPES, find_recipe
 from pai_lite.plots import plot_accuracy
+from pai_lite.precision import PRECISIONS
 from pai_lite.recipes import SCHEDULES, Recipe
 from pai_lite.report import compare_pairs, summarize
 from pai_lite.results import cells_in, read_results
@@ -109,6 +110,12 @@ def add_grid(commands: argparse._SubParsersAction) -> None:
     grid.add_argument(
         "--gpus-per-task", type=float, default=0.0, help="share of a GPU that a task of Ray takes"
     )
+    grid.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the training; auto is mixed where the GPU is fast at it (default: float32)",
+    )
     grid.add_argument("--device", default=DEVICE, help=f"cpu or cuda (default here: {DEVICE})")
     grid.set_defaults(run=run_grid_command)
 
@@ -132,6 +139,7 @@ def run_grid_command(args: argparse.Namespace) -> None:
     ray = partial(map_on_ray, gpus_per_task=args.gpus_per_task)
     options = {"engine": ray if args.engine == "ray" else None}
     options |= {"device": args.device, "workers": args.workers, "limit": args.limit}
+    options |= {"precision": args.precision}
     rows = run_grid(grid, args.out, **options)
     done = len(cells_in(rows) & set(grid.cells))
     print(f"{args.out} has {done} of the grid's {len(grid.cells)} networks.")

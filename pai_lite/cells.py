@@ -39,12 +39,14 @@ class Experiment:
         model: a name that :func:`pai_lite.build_model` knows.
         per_class: images of each class in a batch that is scored.
         options: by method, those of its criterion and of :func:`pai_lite.prune_steps`.
+        precision: of the training, as in :func:`pai_lite.fit`.
     """
 
     model: str
     recipe: Recipe
     per_class: int = 10
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    precision: str = "float32"
 
 
 def make_cells(

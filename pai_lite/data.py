@@ -81,7 +81,7 @@ class Data:
                 f"it needs torch.uint8 and (..., {channels}, H, W), as in data.train.images."
             )
         mean, std = (value.to(images.device)[:, None, None] for value in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+        return images.float().div_(255).sub_(mean).div_(std)  # in place: fewer passes over memory
 
     def batch(self, *, per_class: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Draw a class-balanced batch from the training split, without replacement.

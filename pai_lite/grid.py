@@ -22,6 +22,7 @@ from pai_lite.lookup import look_up
 from pai_lite.masks import LayerCollapseWarning
 from pai_lite.models import find_builder
 from pai_lite.paper_recipes import find_recipe
+from pai_lite.precision import PRECISIONS
 from pai_lite.progress import progress_bar
 from pai_lite.recipes import Recipe
 from pai_lite.results import add_row, cells_in, prepare, read_text
@@ -127,6 +128,7 @@ def run_grid(
     workers: int | None = None,
     limit: int | None = None,
     engine: Engine | None = None,
+    precision: str = "float32",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Fill a results file until every cell of the grid has its row, and return its rows as text.
@@ -139,12 +141,16 @@ def run_grid(
         workers: processes on a CPU, one thread each; by default one a core. On a GPU there is one.
         limit: train at most so many networks.
         engine: where tasks are run, in place of local processes.
+        precision: of the training, as in :func:`pai_lite.fit`; the column hardware shows it.
 
     Raises:
-        ValueError: the file holds rows of another grid or version, or is no results file.
+        ValueError: the file holds rows of another grid or version, or is no results file, or
+            the precision is unknown.
         OSError: the file cannot be written.
     """
     out = Path(out)
+    look_up(dict.fromkeys(PRECISIONS), precision, "precision")
+    grid = replace(grid, experiment=replace(grid.experiment, precision=precision))
     prepare(out, grid.expected(load(grid.data, device).name))
     todo = [cell for cell in grid.cells if cell not in cells_in(read_text(out))][:limit]
     run = partial(run_cells, grid=grid, device=device, out=None if engine else out)

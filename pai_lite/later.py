@@ -41,6 +41,7 @@ def prune_later(
     rewind_to: int | None = None,
     training_seed: int = 0,
     trained: nn.Module | None = None,
+    precision: str = "float32",
     progress: bool = True,
     **options: Any,
 ) -> Ticket:
@@ -61,6 +62,7 @@ def prune_later(
             "lottery-ticket" goes back to 0.
         training_seed: of the dense training, the seed of :func:`fit`.
         trained: the network after those steps, where it is at hand, so that it is not trained.
+        precision: of the training, as in :func:`fit`.
         options: as for :func:`prune`.
 
     Raises:
@@ -73,7 +75,8 @@ def prune_later(
     def weights_at(step: int | None) -> nn.Module:
         if step == 0:
             return copy_model(model)
-        return fit(model, data, recipe, seed=training_seed, stop_at=step, progress=progress).model
+        settings = {"seed": training_seed, "stop_at": step, "precision": precision}
+        return fit(model, data, recipe, progress=progress, **settings).model
 
     trained = weights_at(last) if trained is None else trained
     at_once = replace(preset, prune_at=0)

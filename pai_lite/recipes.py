@@ -67,15 +67,26 @@ class Recipe:
             raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return stochastic gradient descent over all parameters with the recipe's settings."""
-    return SGD(
+def build_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> Optimizer:
+    """Return stochastic gradient descent over all parameters with the recipe's settings.
+
+    Args:
+        fused: update all weights in one kernel, which rounds differently.
+    """
+    optimizer = SGD(
         model.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=fused,
     )
+    if recipe.momentum:
+        # The average starts at zero, so that the first step is like every other. PyTorch starts
+        # it with the first gradient, which is the same, but not where that step is left out.
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
@@ -90,23 +101,32 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     return LambdaLR(optimizer, lambda _: 1.0)
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to four pixels, filling with zeros, and flip half of them.
+def draw_crops(count: int, generator: torch.Generator) -> Tensor:
+    """Draw for each image how far it is shifted down and to the right, and whether it is flipped.
+
+    Returns:
+        int64 (3, count): rows and columns from 0 to 8, of which 4 is no shift, and 0 or 1.
+    """
+    shifts = torch.randint(0, 9, (2, count), generator=generator)
+    flips = torch.rand(1, count, generator=generator) < 0.5
+    return torch.cat([shifts, flips.long()])
+
+
+def crop(images: Tensor, drawn: Tensor) -> Tensor:
+    """Shift each image by up to four pixels, filling with zeros, and flip it left to right.
 
     Args:
         images: shape (n, channels, height, width), any dtype.
+        drawn: of :func:`draw_crops`, on the images' device.
     """
-    n, _, height, width = images.shape
-    device = images.device
-    padded = F.pad(images, (4, 4, 4, 4))
-    shift = torch.randint(0, 9, (2, n, 1), generator=generator).to(device)
-    rows = shift[0] + torch.arange(height, device=device)
-    columns = shift[1] + torch.arange(width, device=device)
-    flip = (torch.rand(n, 1, generator=generator) < 0.5).to(device)
-    columns = torch.where(flip, columns.flip(1), columns)
-    each = torch.arange(n, device=device)[:, None, None]
-    shifted = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
-    return shifted.permute(0, 3, 1, 2).contiguous()
+    n, channels, height, width = images.shape
+    rows = drawn[0, :, None] + torch.arange(height, device=images.device)
+    columns = drawn[1, :, None] + torch.arange(width, device=images.device)
+    columns = torch.where(drawn[2, :, None] == 1, columns.flip(1), columns)
+    # One gather over the flat pixels of an image takes a quarter of the time of two indices.
+    pixels = rows[:, :, None] * (width + 8) + columns[:, None, :]
+    padded = F.pad(images, (4, 4, 4, 4)).flatten(2)
+    return padded.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1)).view_as(images)
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,22 @@ either is done once.
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from pai_lite.ablations import reinitialize, shuffle
 from pai_lite.cells import DENSE, END, Cell, Experiment, make_cells, plan
 from pai_lite.data import Data
 from pai_lite.distributed import share
+from pai_lite.ensemble import fit_each
 from pai_lite.gradients import Batch
 from pai_lite.later import Ticket, prune_later
 from pai_lite.masks import Mask
@@ -33,8 +29,24 @@ from pai_lite.methods import METHODS, Criterion
 from pai_lite.models import build_model, find_builder
 from pai_lite.progress import progress_bar
 from pai_lite.recipes import Recipe
+from pai_lite.rows import make_row
 from pai_lite.scores import Scores
 from pai_lite.training import Run, fit
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A network of a cell before it is trained.
+
+    Attributes:
+        ticket: None where it could not be pruned, and then the note says why.
+        seconds: that the pruning took.
+    """
+
+    cell: Cell
+    ticket: Ticket | None
+    seconds: float
+    note: str = ""
 
 
 def run_task(cells: Sequence[Cell], experiment: Experiment, data: Data) -> Iterator[dict]:
@@ -46,16 +58,72 @@ def run_task(cells: Sequence[Cell], experiment: Experiment, data: Data) -> Itera
     trained = None
     if step != "0":
         stop = None if step == END else int(step)
-        trained = fit(initial, data, experiment.recipe, seed=seed, stop_at=stop, progress=False)
+        options = {"seed": seed, "stop_at": stop, "precision": experiment.precision}
+        trained = fit(initial, data, experiment.recipe, progress=False, **options)
+    for cell in cells:
+        if cell.method == DENSE:
+            yield make_row(cell, experiment, data, Mask.dense(initial), trained, 0.0)
+    start = initial if trained is None else trained.model
+    pruned = prune_cells(cells, experiment, data, initial, start)
+    # A GPU trains many small networks in little more time than one; they have to be pruned first.
+    way = train_together if data.device.type == "cuda" else train_in_turn
+    yield from way(pruned, experiment, data)
+
+
+def prune_cells(
+    cells: Sequence[Cell],
+    experiment: Experiment,
+    data: Data,
+    initial: nn.Module,
+    trained: nn.Module,
+) -> Iterator[Pruned]:
+    """Prune the networks of a task, and score once for all sparsities of a method."""
     for method, group in groupby(cells, key=lambda cell: cell.method):
         if method == DENSE:
-            mask = Mask.dense(initial)
-            yield from (make_row(cell, experiment, data, mask, trained, 0.0) for cell in group)
             continue
-        start = initial if trained is None else trained.model
         criterion = Remembered(METHODS[method].criterion)
         for cell in group:
-            yield run_cell(cell, experiment, data, initial, start, criterion)
+            yield prune_cell(cell, experiment, data, initial, trained, criterion)
+
+
+def train_in_turn(
+    pruned: Iterable[Pruned], experiment: Experiment, data: Data
+) -> Iterator[dict[str, Any]]:
+    """Train each network as soon as it is pruned, and yield its row."""
+    for one in pruned:
+        run = None
+        if one.ticket is not None:
+            options = {"seed": one.cell.seed, "precision": experiment.precision}
+            model, mask = one.ticket.model, one.ticket.mask
+            run = fit(model, data, experiment.recipe, mask=mask, progress=False, **options)
+        yield row_of(one, run, experiment, data)
+
+
+def train_together(
+    pruned: Iterable[Pruned], experiment: Experiment, data: Data
+) -> Iterator[dict[str, Any]]:
+    """Prune all networks, train them as :func:`pai_lite.fit_each` does, and yield their rows."""
+    ready = []
+    for one in pruned:
+        if one.ticket is None:
+            yield row_of(one, None, experiment, data)
+        else:
+            ready.append(one)
+    options = {
+        "masks": [one.ticket.mask for one in ready],
+        "seeds": [one.cell.seed for one in ready],
+        "precision": experiment.precision,
+    }
+    models = [one.ticket.model for one in ready]
+    with closing(fit_each(models, data, experiment.recipe, **options)) as runs:
+        for number, run in runs:
+            yield row_of(ready[number], run, experiment, data)
+
+
+def row_of(one: Pruned, run: Run | None, experiment: Experiment, data: Data) -> dict[str, Any]:
+    """Return the row of a network that was pruned, and trained where it could be pruned."""
+    mask = None if one.ticket is None else one.ticket.mask
+    return make_row(one.cell, experiment, data, mask, run, one.seconds, one.note)
 
 
 class Remembered:
@@ -75,26 +143,23 @@ class Remembered:
         return self.scores
 
 
-def run_cell(
+def prune_cell(
     cell: Cell,
     experiment: Experiment,
     data: Data,
     initial: nn.Module,
     trained: nn.Module,
     criterion: Remembered,
-) -> dict[str, Any]:
-    """Prune and train one network, and return its row; what went wrong is in its note."""
+) -> Pruned:
+    """Prune one network; what went wrong is in its note."""
     begin, known = time.perf_counter(), criterion.scores is not None
     try:
         ticket = make_ticket(cell, experiment, data, initial, trained, criterion)
     except ValueError as error:
-        return make_row(cell, experiment, data, None, None, math.nan, f"failed: {error}")
+        return Pruned(cell, None, math.nan, f"failed: {error}")
     # The time of scores that were remembered counts for every network that uses them.
     seconds = time.perf_counter() - begin + (criterion.seconds if known else 0.0)
-    run = fit(
-        ticket.model, data, experiment.recipe, mask=ticket.mask, seed=cell.seed, progress=False
-    )
-    return make_row(cell, experiment, data, ticket.mask, run, seconds)
+    return Pruned(cell, ticket, seconds)
 
 
 def make_ticket(
@@ -118,6 +183,7 @@ def make_ticket(
         trained=trained,
         training_seed=cell.seed,
         invert=cell.ablation == "invert",
+        precision=experiment.precision,
         progress=False,
         **options,
     )
@@ -137,60 +203,6 @@ def scored_batches(data: Data, method: str, per_class: int, seed: int) -> list[B
     return [(share(inputs), share(targets)) for inputs, targets in batches] or None
 
 
-def make_row(
-    cell: Cell,
-    experiment: Experiment,
-    data: Data,
-    mask: Mask | None,
-    run: Run | None,
-    prune_seconds: float,
-    note: str = "",
-) -> dict[str, Any]:
-    """Return what was asked for and what came of it."""
-    if run is not None and not math.isfinite(run.history["train_loss"].iloc[-1]):
-        note = "diverged: the training loss is not finite"
-    return {
-        **asdict(cell),
-        "reached": math.nan if mask is None else mask.sparsity,
-        "options": json.dumps(dict(experiment.options.get(cell.method, {})), sort_keys=True),
-        "model": experiment.model,
-        "data": data.name,
-        "recipe": json.dumps(asdict(experiment.recipe), sort_keys=True),
-        "per_class": experiment.per_class,
-        "epochs": experiment.recipe.epochs,
-        "test_accuracy": math.nan if run is None else run.test_accuracy,
-        "best_test_accuracy": best_accuracy(run),
-        "prune_seconds": prune_seconds,
-        "train_seconds": math.nan if run is None else run.seconds,
-        "note": note,
-        "hardware": hardware(data.device),
-        "version": version("pai-lite"),
-        "commit": commit(),
-    }
-
-
-def best_accuracy(run: Run | None) -> float:
-    """Return the test accuracy at the best validation, or NaN where there is none."""
-    if run is None or run.history["validation_accuracy"].isna().all():
-        return math.nan
-    return run.best_test_accuracy
-
-
-def hardware(device: torch.device) -> str:
-    """Return the name of the device that the runs were measured on."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-@cache
-def commit() -> str:
-    """Return the commit of the checkout that the package runs from, or nothing."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
 def sweep(
     data: Data,
     model: str,
@@ -200,6 +212,7 @@ def sweep(
     seeds: Sequence[int],
     recipe: Recipe,
     per_class: int = 10,
+    precision: str = "float32",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Prune and train one network per method, sparsity and seed, and return one row for each.
@@ -213,13 +226,14 @@ def sweep(
         sparsities: fractions removed; "dense" runs once a seed, at 0.
         per_class: images of each class in a batch that is scored; a method that needs several
             batches gets others of the same size.
+        precision: of the training, as in :func:`pai_lite.fit`.
 
     Raises:
         ValueError: as :func:`pai_lite.prune` and :func:`pai_lite.fit`.
     """
     find_builder(model)
     cells = make_cells(methods, sparsities, seeds)
-    experiment, rows = Experiment(model, recipe, per_class), []
+    experiment, rows = Experiment(model, recipe, per_class, precision=precision), []
     # Closing the bar ends its line, so that an error does not stand behind it.
     with progress_bar(progress, total=len(cells), unit="run") as bar:
         for task in plan(cells):

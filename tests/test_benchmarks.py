@@ -11,8 +11,10 @@ from conftest import make_batch, make_network, unchanged
 
 import pai_lite as pai
 from benchmarks import grid, plain
+from benchmarks.engine import Bench, Case, make_trainers
 from benchmarks.measure import peak_bytes, ratio, times
 from benchmarks.rows import Row
+from benchmarks.training import load
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 2**20
@@ -153,3 +155,29 @@ def test_a_grid_is_timed_against_its_networks_one_by_one(capsys, monkeypatch) ->
     assert together.startswith("2 networks as a grid")
     assert float(ratio.removeprefix("ratio: ")) > 0
     assert "one by one" in alone
+
+
+def test_engines_are_measured_row_by_row(tmp_path: Path) -> None:
+    out = tmp_path / "engine.csv"
+    command = [sys.executable, "-m", "benchmarks.engine", "--limit", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out, keep_default_na=False)
+    assert set(table.note) == {""}, "no case failed"
+    assert (table.rate > 0).all()
+    rates = table[table.unit == "steps/s"]
+    assert rates.over_eager.astype(float).iloc[0] == 1.0
+    assert set(rates.what) == {"eager", "lockstep"}
+    assert set(rates.together) == {1, 2}
+    assert set(rates.precision) == {"float32", "bfloat16"}
+
+
+def test_a_case_that_fails_leaves_a_note_and_channels_last_can_be_switched_off() -> None:
+    data = load((16, 3, 8, 8))
+    bench = Bench("small-conv", data, 1.0, "CPU")
+    assert "nowhere" in bench.measure(Case("eager", precision="nowhere"), 1.0).note
+    layouts = [
+        make_trainers(Case("eager", channels_last=last), "small-conv", data)[0].format.layout
+        for last in (True, False)
+    ]
+    assert layouts == [torch.channels_last, torch.contiguous_format]

@@ -206,13 +206,33 @@ def test_numbers_are_read_as_they_were_written(finished: Path, tmp_path: Path) -
     assert read_text(copy)[:-1].equals(read_text(finished))
 
 
+def test_networks_pruned_first_and_trained_together_have_the_same_rows(digits, monkeypatch) -> None:
+    """So a GPU trains the cells of a task; here fit_each does it in two processes."""
+    recipe, wrong = pai.Recipe(epochs=1, lr=0.05), {"prospr": {"steps": -1}}
+    cells = make_cells(["dense", "prospr", "random", "magnitude-after"], [0.5, 0.9], [1])
+    in_turn = pd.DataFrame(rows_of(cells, digits, recipe, **wrong))
+    monkeypatch.setattr(sweep, "train_in_turn", sweep.train_together)
+    together = pd.DataFrame(rows_of(cells, digits, recipe, **wrong))
+    pd.testing.assert_frame_equal(measured(together), measured(in_turn))
+    assert together.note.str.startswith("failed: ").sum() == 2
+
+
+def test_the_column_hardware_shows_mixed_precision(tmp_path: Path) -> None:
+    rows = fill(tmp_path, limit=1, precision="bfloat16")
+    assert rows.hardware.tolist() == ["CPU, bfloat16"]
+    rows = fill(tmp_path, limit=1, precision="auto")
+    assert rows.hardware.tolist() == ["CPU, bfloat16", "CPU"]
+    with pytest.raises(ValueError, match="float23"):
+        fill(tmp_path, precision="float23")
+
+
 def test_what_has_a_row_is_not_trained_again(finished: Path, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "results.csv"
     lines = finished.read_text().splitlines(keepends=True)
     out.write_text("".join([*lines[:3], *lines[5:]]))
     trained = []
-    real = sweep.run_cell
-    monkeypatch.setattr(sweep, "run_cell", lambda cell, *a: trained.append(cell) or real(cell, *a))
+    real = sweep.prune_cell
+    monkeypatch.setattr(sweep, "prune_cell", lambda c, *a: trained.append(c) or real(c, *a))
     assert measured(fill(tmp_path)).equals(measured(read_text(finished)))
     assert len(trained) == 2
     trained.clear()
