@@ -17,7 +17,7 @@ Move = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 WEIGHTS = torch.tensor([0.9, -0.1, 0.0, 0.3, 0.0, 0.0, -2.0, 0.0], dtype=torch.float64)
 KEPT = torch.tensor([1, 1, 0, 1, 0, 0, 1, 0], dtype=torch.bool)
 GRADIENT = torch.tensor([0.1, 9.0, 0.2, 0.1, -3.0, 1.0, 0.1, 0.4], dtype=torch.float64)
-CORRELATIONS = (0.0, 0.3, -0.8, 0.95)
+INTERACTIONS = ((0.0, 5), (0.3, 2), (0.5, 4), (0.9, 20))
 
 
 def drop_and_grow(w: Tensor, kept: Tensor, g: Tensor, r: int) -> Tensor:
@@ -63,9 +63,14 @@ def probe_move(answer: Move) -> list[list[int]]:
     return [mask.int().tolist() for mask in found]
 
 
-def probe_ratio(answer: Callable[[float], float]) -> list[float]:
-    """Call an answer with several correlations."""
-    return [float(answer(rho)) for rho in CORRELATIONS]
+def saving(rho: float, n: int) -> float:
+    """Return the cost without adjustment over the cost with it."""
+    return 1 / (1 - (n - 1) * rho**2 / (1 + (n - 2) * rho))
+
+
+def probe_ratio(answer: Callable[[float, int], float]) -> list[float]:
+    """Call an answer with several strengths of interaction and numbers of weights."""
+    return [float(answer(rho, n)) for rho, n in INTERACTIONS]
 
 
 EXERCISES: dict[int, Exercise] = {
@@ -117,32 +122,38 @@ EXERCISES: dict[int, Exercise] = {
         ),
     ),
     3: Exercise(
-        right=lambda rho: 1 / (1 - rho**2),
-        praise="Without interaction nothing is saved; with a twin nearly everything is.",
-        hint="The ratio is H_ii times the diagonal entry of the inverse.",
+        right=saving,
+        praise="Nothing is saved without interaction, and the more the closer the weights are.",
+        hint="Give the others a common step, and choose it so that the loss grows least.",
         probe=probe_ratio,
         mistakes=(
             Mistake(
                 "upside down",
-                lambda rho: 1 - rho**2,
+                lambda rho, n: 1 / saving(rho, n),
                 "That is the cost with adjustment over the prediction without; turn it over.",
             ),
             Mistake(
-                "no square",
-                lambda rho: 1 / (1 - abs(rho)),
-                "The determinant of the matrix is 1 minus the square of rho.",
+                "two weights",
+                lambda rho, _n: 1 / (1 - rho**2),
+                "That is right for two weights. With more, all the others adjust.",
             ),
             Mistake(
-                "root",
-                lambda rho: (1 - rho**2) ** -0.5,
-                "No root: the cost is proportional to one over the diagonal entry of the inverse.",
+                "others do not interact",
+                lambda rho, n: 1 / (1 - (n - 1) * rho**2),
+                "The others interact with each other too: the square of their common step "
+                "comes with 1 + (n - 2) rho.",
+            ),
+            Mistake(
+                "limit",
+                lambda rho, _n: 1 / (1 - rho),
+                "That is the limit of many weights; a finite number saves less.",
             ),
         ),
     ),
     4: Exercise(
         right=18,
         praise="Eighteen trainings for one mask.",
-        hint="Solve 0.8^r = 0.02, and round up.",
+        hint="Solve 0.8^R = 0.02, and round up.",
         mistakes=(
             Mistake("rounded down", 17, "After 17 rounds 2.25% are left; one more is needed."),
             Mistake(
