@@ -408,6 +408,16 @@ def test_two_processes_write_no_row_twice(finished_large: pd.DataFrame, tmp_path
     assert measured(read_text(tmp_path / "results.csv")).equals(finished_large)
 
 
+def wait_for_end_of(group: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+
+
 def test_the_command_survives_a_kill_of_all_its_processes(finished: Path, tmp_path: Path) -> None:
     write_grid(tmp_path)
     command = [sys.executable, "-m", "pai_lite", "grid", "grid.toml", "--out", "results.csv"]
@@ -420,6 +430,7 @@ def test_the_command_survives_a_kill_of_all_its_processes(finished: Path, tmp_pa
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_for_end_of(process.pid)  # a worker holds its locks until it is gone
     assert measured(fill(tmp_path)).equals(measured(read_text(finished)))
     assert {path.name for path in tmp_path.iterdir()} == {
         "grid.toml", "results.csv", "results.csv.lock"
