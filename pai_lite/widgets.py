@@ -11,13 +11,14 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from uuid import NAMESPACE_OID, uuid5
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Runs once the pictures stand on the page. The positions of the controls are the digits of the
 # number of the picture that is shown, the last control changing fastest.
@@ -48,7 +49,7 @@ class Explorer:
         markup: the HTML.
     """
 
-    markup: str
+    markup: str = field(repr=False)  # notebooks keep the text beside the HTML
 
     def _repr_html_(self) -> str:
         return self.markup
@@ -149,8 +150,12 @@ def folded(table: pd.DataFrame | None) -> str:
 
 
 def encode(figure: Figure) -> str:
-    """Return a figure as PNG in base64, and close it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    """Return a figure as PNG of at most 256 colours in base64, and close it.
+
+    Line art needs no more, and many frames make a notebook that much smaller.
+    """
+    drawn, reduced = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
     plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+    Image.open(drawn).convert("RGB").quantize(256).save(reduced, format="png", optimize=True)
+    return base64.b64encode(reduced.getvalue()).decode()
