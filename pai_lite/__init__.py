@@ -42,7 +42,7 @@ from pai_lite.plots import plot_accuracy, plot_layer_density
 from pai_lite.pruning import Step, prune, prune_steps
 from pai_lite.recipes import Recipe, Setting, setting
 from pai_lite.report import compare_pairs, summarize
-from pai_lite.results import read_results
+from pai_lite.results import measured, read_results
 from pai_lite.schedules import schedule_counts
 from pai_lite.scores import (
     Scores,
@@ -113,6 +113,7 @@ __all__ = [
     "load_data",
     "magnitude",
     "mean_gradient",
+    "measured",
     "meta_gradient",
     "ntk",
     "ntk_spectrum",

@@ -87,7 +87,10 @@ class SGD:
         return moved, faster
 
     def step_back(self, t: int, a: Named, b: Named, mask: Mask | None) -> tuple[Named, Named]:
-        """Return v and the new b, from the derivatives a in w_{t+1} and b, through step t + 1."""
+        """Return v and the derivative in the velocity, from a and b, back through step t + 1.
+
+        Without dampening, Nesterov's momentum and a mask the two are the same tensors.
+        """
         vector, velocity = {}, {}
         ahead = self.momentum if self.nesterov else 1.0
         for name in a:
@@ -95,7 +98,7 @@ class SGD:
             v = self.share(t) * back if self.share(t) != 1.0 else back
             v = v.add(a[name], alpha=-self.lr) if self.nesterov else v
             vector[name] = masked(v, name, mask)
-            velocity[name] = self.momentum * back if self.momentum else b[name]
+            velocity[name] = back
         return vector, velocity
 
 
@@ -225,12 +228,13 @@ def sweep_back(
     t: int, a: Named, b: Named, graph: GradientGraph, sgd: SGD, mask: Mask | None
 ) -> tuple[Named, Named]:
     """Return the derivatives a and b before step t + 1 from those after it."""
-    v, b = sgd.step_back(t, a, b, mask)
+    v, back = sgd.step_back(t, a, b, mask)
     curved = graph.product(v)
     a = {name: a[name] + curved.pop(name) for name in list(a)}
     if sgd.weight_decay:
         a = {name: tensor.add_(v[name], alpha=sgd.weight_decay) for name, tensor in a.items()}
-    return a, b
+    # Only now, in place: one copy of the weights less while the product is formed.
+    return a, {name: tensor.mul_(sgd.momentum) for name, tensor in back.items()}
 
 
 def initial_parameters(model: nn.Module, mask: Mask | None) -> Named:

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from pai_lite.cells import Cell
 from pai_lite.files import whole_file
+from pai_lite.lookup import look_up
 
 KEY = ("method", "sparsity", "seed", "ablation", "prune_at")
 COUNTS = ("seed", "per_class", "epochs")
@@ -45,6 +46,19 @@ def read_results(path: str | Path) -> pd.DataFrame:
     except ValueError as error:
         raise ValueError(f"{path}, column {name}: {error}.") from error
     return frame
+
+
+def measured(name: str) -> pd.DataFrame:
+    """Return what was measured for the book under a name, for example "digits".
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    package = Path(__file__).parent
+    # Beside the package in a checkout; within it where it was installed without the book.
+    folders = package.parent / "book" / "results", package / "measured"
+    files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.csv"))}
+    return pd.read_csv(look_up(files, name, "results file"), dtype={"prune_at": str})
 
 
 def read_text(path: Path) -> pd.DataFrame:

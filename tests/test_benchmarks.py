@@ -10,7 +10,7 @@ import torch
 from conftest import make_batch, make_network, unchanged
 
 import pai_lite as pai
-from benchmarks import plain
+from benchmarks import grid, plain
 from benchmarks.measure import peak_bytes, ratio, times
 from benchmarks.rows import Row
 
@@ -143,3 +143,13 @@ def test_one_pass_is_the_gradient_of_all_parameters() -> None:
     torch.nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
     for gradient, parameter in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_a_grid_is_timed_against_its_networks_one_by_one(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["grid", "--data", "digits", "--limit", "2"])
+    grid.main()
+    *table, together, alone, ratio = capsys.readouterr().out.splitlines()
+    assert len(table) == 1 + 2
+    assert together.startswith("2 networks as a grid")
+    assert float(ratio.removeprefix("ratio: ")) > 0
+    assert "one by one" in alone

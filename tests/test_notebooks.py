@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import csv
 import os
 import re
 import statistics
@@ -43,6 +44,41 @@ def test_there_are_three_chapters_and_no_other_notebooks() -> None:
     names = {notebook_path(chapter).name for chapter in chapter_paths()}
     assert len(names) >= 3
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == names
+
+
+PARTS = [
+    "Derivation",
+    "In the package",
+    "A picture before training",
+    "The experiment",
+    "Claims and findings",
+    "What goes wrong",
+    "Exercises",
+    "Sources",
+]
+
+
+@each_chapter
+def test_chapter_has_its_nine_parts(chapter: Path) -> None:
+    opening, *rest = re.split(r"^## ", chapter.read_text(encoding="utf8"), flags=re.MULTILINE)
+    assert "**You need**" in opening
+    assert "**You will be able to**" in opening
+    assert [part.partition("\n")[0] for part in rest] == PARTS
+
+
+@each_chapter
+def test_chapter_has_an_explorer_with_its_table(chapter: Path) -> None:
+    text = chapter.read_text(encoding="utf8")
+    explorers = re.findall(r"^pai\.explorer\([\s\S]*?^```\n\n.*", text, re.MULTILINE)
+    assert explorers
+    assert all("table=" in it or "as a table" in it for it in explorers)
+
+
+def test_the_chapters_run_within_fifteen_minutes() -> None:
+    with (ROOT / "book" / "execution_times.csv").open(encoding="utf8") as file:
+        seconds = {row["chapter"]: float(row["seconds"]) for row in csv.DictReader(file)}
+    assert list(seconds) == [chapter.stem for chapter in chapter_paths()]
+    assert sum(seconds.values()) < 900
 
 
 @each_chapter
@@ -146,6 +182,9 @@ def root(tmp_path: Path) -> Path:
 def test_text_is_refreshed_without_execution(root: Path) -> None:
     (chapter,) = chapter_paths(root)
     update(chapter, root)
+    times = (root / "book" / "execution_times.csv").read_text(encoding="utf8").splitlines()
+    assert times[0] == "chapter,seconds"
+    assert [line.split(",")[0] for line in times[1:]] == ["01_first"]
     path = notebook_path(chapter, root)
     # A value that no execution could give shows that the outputs were kept.
     path.write_text(path.read_text(encoding="utf8").replace('"2\\n"', '"4242\\n"'))

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,6 +52,26 @@ def test_the_address_of_the_repository_stands_in_one_place() -> None:
     address = repository().removeprefix("https://")
     found = [path for path in source_files() if address.encode() in path.read_bytes()]
     assert found == [ROOT / "_config.yml"]
+
+
+def test_an_installed_package_holds_the_measured_results(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("pai_lite", "book/results"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "it", "."]
+    subprocess.run(command, cwd=source, check=True)
+    installed = {path.name for path in (tmp_path / "it" / "pai_lite" / "measured").iterdir()}
+    assert installed == {path.name for path in (ROOT / "book" / "results").glob("*.csv")}
+    code = "import pai_lite as pai; print(pai.__file__, len(pai.measured('scoring_costs')))"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "it")}
+    shown = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).split()
+    assert Path(shown[0]).is_relative_to(tmp_path)
+    assert int(shown[1]) > 0
 
 
 def test_links_are_made_from_the_address(tmp_path: Path) -> None:

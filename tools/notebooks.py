@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 import os
 import sys
 import tempfile
@@ -75,6 +76,7 @@ def update(chapter: Path, root: Path = ROOT, *, force: bool = False) -> None:
     if force or stored is None or reason == "the code has changed":
         seconds = execute(made, chapter.stem)
         print(f"{chapter.stem}: executed in {seconds:.1f} s")
+        record_time(chapter.stem, seconds, root)
     elif reason:
         copy_outputs(stored, made)
         print(f"{chapter.stem}: text refreshed, outputs kept")
@@ -104,6 +106,16 @@ def execute(notebook: NotebookNode, name: str) -> float:
             raise ValueError(f"{name}: a cell failed; mend the chapter.\n{error}") from error
     _clean(notebook, name)
     return time.perf_counter() - started
+
+
+def record_time(name: str, seconds: float, root: Path) -> None:
+    """Write how long a notebook took into the table that a page of the book shows."""
+    path = root / "book" / "execution_times.csv"
+    rows = dict(csv.reader(path.open(encoding="utf8"))) if path.exists() else {}
+    rows = {key: value for key, value in rows.items() if key[:2].isdigit()}
+    rows[name] = f"{seconds:.0f}"
+    lines = ["chapter,seconds", *(f"{key},{value}" for key, value in sorted(rows.items()))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
 def without_outputs(notebook: NotebookNode) -> NotebookNode:
