@@ -98,13 +98,13 @@ EXERCISES: dict[int, Exercise] = {
     ),
     2: Exercise(
         right=12,
-        praise="Twelve, where 1.96 for every n would say nine.",
-        hint="Compute the half-width for n = 2, 3, ... with the t quantile of n - 1 degrees.",
+        praise="Twelve, where 1.96 for every N would say nine.",
+        hint="Compute the half-width for N = 2, 3, ... with the t quantile of N - 1 degrees.",
         mistakes=(
             Mistake(
                 "1.96",
                 9,
-                "With 1.96 for every n, or with the 95% point of t, one gets 9. With few seeds the "
+                "With 1.96 for every N, or with the 95% point of t, one gets 9. With few seeds the "
                 "spread itself is uncertain, so use t; and two sides need its 97.5% point.",
             ),
             Mistake(
@@ -119,14 +119,14 @@ EXERCISES: dict[int, Exercise] = {
     3: Exercise(
         right=holm,
         praise="Sorted, multiplied, and never falling.",
-        hint="Sort, multiply the i-th smallest by q - i + 1, cap at 1, take running maxima.",
+        hint="Sort, multiply the i-th smallest by Q - i + 1, cap at 1, take running maxima.",
         probe=probe_holm,
         mistakes=(
             Mistake(
                 "bonferroni",
                 lambda p: [min(1.0, len(p) * value) for value in p],
-                "That is Bonferroni's correction: every value is multiplied by q. Holm multiplies "
-                "the second smallest by q - 1 only, and so on.",
+                "That is Bonferroni's correction: every value is multiplied by Q. Holm multiplies "
+                "the second smallest by Q - 1 only, and so on.",
             ),
             Mistake(
                 "no running maximum",
@@ -159,7 +159,7 @@ EXERCISES: dict[int, Exercise] = {
             Mistake(
                 "divided by five",
                 2 / 5 / math.sqrt(math.pi),
-                "The variance of a mean falls with n, so its standard deviation with the root.",
+                "The variance of a mean falls with N, so its standard deviation with the root.",
             ),
             Mistake(
                 "the gap",
@@ -224,14 +224,14 @@ EXERCISES: dict[int, Exercise] = {
     7: Exercise(
         right=fewest_seeds,
         praise="Ten methods at five sparsities need eleven seeds before any sign test can count.",
-        hint="How small must the p-value be after the correction? Solve for n, and round up.",
+        hint="How small must the p-value be after the correction? Solve for N, and round up.",
         probe=probe_seeds,
         mistakes=(
             Mistake(
                 "one-sided",
                 lambda q, r: math.ceil(math.log2(q * r / 0.05)),
                 "One too few. Ahead with every seed and behind with every seed are both extreme, "
-                "so the two-sided value is twice 2^-n; and what is not whole is rounded up.",
+                "so the two-sided value is twice 2^-N; and what is not whole is rounded up.",
             ),
             Mistake(
                 "no correction",
@@ -242,6 +242,34 @@ EXERCISES: dict[int, Exercise] = {
                 "methods only",
                 lambda q, _r: math.ceil(1 + math.log2(q / 0.05)),
                 "The comparisons at every sparsity count, too.",
+            ),
+        ),
+    ),
+    8: Exercise(
+        right=3 / math.sqrt(5) / math.sqrt(math.pi),
+        praise="Three quarters of a point, and all methods are the same.",
+        hint="How is the distance from the smallest to the largest related to those of the pairs?",
+        mistakes=(
+            Mistake(
+                "two methods",
+                2 / math.sqrt(5) / math.sqrt(math.pi),
+                "That is the value for two methods; the third makes the best one luckier.",
+            ),
+            Mistake(
+                "range",
+                6 / math.sqrt(5) / math.sqrt(math.pi),
+                "That is the mean range; the largest lies half of it above the truth.",
+            ),
+            Mistake(
+                "single runs",
+                3 / math.sqrt(math.pi),
+                "That holds for single runs; means of five scatter less.",
+            ),
+            Mistake(
+                "three distances",
+                12 / math.sqrt(5) / math.sqrt(math.pi),
+                "That is the sum of the three mean distances. It is twice the range, and the "
+                "largest lies half a range above the truth.",
             ),
         ),
     ),
