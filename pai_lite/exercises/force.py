@@ -309,8 +309,8 @@ EXERCISES: dict[int, Exercise] = {
             Mistake(
                 "only when dense",
                 (1.0, 1.0),
-                "There nothing is removed, so they agree trivially. Find the threshold that lies as "
-                "many standard deviations from the mean in one layer as in the other.",
+                "There nothing is removed, so they agree trivially. Find the threshold that is as "
+                "many standard deviations away from the mean in one layer as in the other.",
             ),
             Mistake(
                 "the removed quarter",
