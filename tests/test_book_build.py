@@ -40,6 +40,13 @@ def article(root: Path, name: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", inside))
 
 
+def test_the_page_that_leads_to_the_book_names_an_icon_that_is_there(book: Path) -> None:
+    built = book / "_build" / "html"
+    icons = re.findall(r'rel="icon" href="([^"]+)"', (built / "index.html").read_text())
+    assert len(icons) == 1
+    assert (built / icons[0]).exists()
+
+
 def replace_output(root: Path, name: str, old: str, new: str) -> None:
     path = root / "notebooks" / f"{name}.ipynb"
     text = path.read_text(encoding="utf8")

@@ -53,7 +53,15 @@ def build(root: Path) -> Path:
         raise ValueError("The book has warnings, listed above; mend them.")
     if len(cache.list_cache_records()) != stored:
         raise ValueError("A page was executed: its cells differ from its notebook's.")
-    return root / "_build" / "html" / "index.html"
+    return _with_icon(root / "_build" / "html" / "index.html")
+
+
+def _with_icon(first: Path) -> Path:
+    """Name the icon on the page that leads to the book; browsers ask for another one otherwise."""
+    link = '<link rel="icon" href="_static/favicon.svg">\n'
+    text = first.read_text(encoding="utf8").replace(link, "")
+    first.write_text(link + text, encoding="utf8")
+    return first
 
 
 def _fill_cache(root: Path) -> JupyterCacheBase:
