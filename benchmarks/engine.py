@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 import pai_lite as pai
-from benchmarks.training import load
+from benchmarks.training import Contiguous, load
 from pai_lite.lockstep import Lockstep
 from pai_lite.trainer import Trainer
 
@@ -64,19 +63,6 @@ class Row:
     note: str
     hardware: str
     torch: str
-
-
-class Contiguous(nn.Module):
-    """A network that takes a view of its images, and so never gets them with channels last."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the network's outputs."""
-        x.view(len(x), -1)
-        return self.network(x)
 
 
 def cases(limit: bool) -> Iterator[Case]:
