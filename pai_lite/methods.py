@@ -40,6 +40,14 @@ class Method:
     prune_at: int | None = 0
     rewind_to: int | None = None
 
+    def batches_with(self, options: Mapping[str, Any]) -> int:
+        """Return how many batches the method needs with these options.
+
+        A criterion that trains takes one batch a step and one more for the loss at the end.
+        """
+        trains = self.steps is None and "steps" in options
+        return options["steps"] + 1 if trains else self.batches
+
 
 FORCE = "de Jorge et al. 2021"
 MARK = "Frankle et al. 2021"

@@ -171,15 +171,16 @@ def make_ticket(
     criterion: Remembered,
 ) -> Ticket:
     """Return the pruned network of a cell before it is trained, with its ablation."""
-    options = {"seed": cell.seed} if cell.method.startswith("random") else {}
-    options |= experiment.options.get(cell.method, {})
+    asked = experiment.options.get(cell.method, {})
+    options = {"seed": cell.seed, **asked} if cell.method.startswith("random") else asked
+    preset = METHODS[cell.method]
     ticket = prune_later(
         initial,
-        replace(METHODS[cell.method], criterion=criterion),
+        replace(preset, criterion=criterion),
         data,
         experiment.recipe,
         sparsity=cell.sparsity,
-        batches=scored_batches(data, cell.method, experiment.per_class, cell.seed),
+        batches=scored_batches(data, preset.batches_with(asked), experiment.per_class, cell.seed),
         trained=trained,
         training_seed=cell.seed,
         invert=cell.ablation == "invert",
@@ -195,9 +196,8 @@ def make_ticket(
     return ticket
 
 
-def scored_batches(data: Data, method: str, per_class: int, seed: int) -> list[Batch] | None:
-    """Return as many class-balanced batches as a method needs, the first of them the seed's."""
-    count = METHODS[method].batches
+def scored_batches(data: Data, count: int, per_class: int, seed: int) -> list[Batch] | None:
+    """Return class-balanced batches, the first of them the seed's, or None for no batch."""
     seeds = [seed + 1000 * i for i in range(count)]
     batches = [data.batch(per_class=per_class, seed=s) for s in seeds]
     return [(share(inputs), share(targets)) for inputs, targets in batches] or None

@@ -146,14 +146,15 @@ def test_every_row_is_what_the_package_gives_by_hand(digits) -> None:
     cells = make_cells(["snip"], [0.9], [1], ablations=["none", "shuffle", "reinitialize"])
     cells += make_cells(["snip"], [0.9], [1], prune_at=[3])
     cells += make_cells(["lottery-ticket", "prospr"], [0.9], [1])
-    rows = rows_of(cells, digits, recipe, prospr={"steps": 1, "lr": 0.2})
+    rows = rows_of(cells, digits, recipe, prospr={"steps": 4, "lr": 0.2})
     model = pai.build_model("lenet-300-100", digits, seed=1)
     batch = digits.batch(per_class=2, seed=1)
     mask = pai.prune(model, "snip", batch, sparsity=0.9)
     middle = pai.fit(model, digits, recipe, seed=1, stop_at=3).model
     ticket = pai.prune_later(model, "lottery-ticket", digits, recipe, sparsity=0.9, training_seed=1)
-    batches = [batch, digits.batch(per_class=2, seed=1001)]
-    prospr = pai.prune(model, "prospr", batches, sparsity=0.9, steps=1, lr=0.2)
+    # More steps than the preset has, so that its four batches would be too few.
+    batches = [digits.batch(per_class=2, seed=1 + 1000 * i) for i in range(5)]
+    prospr = pai.prune(model, "prospr", batches, sparsity=0.9, steps=4, lr=0.2)
     starts = [
         (model, mask),
         (model, pai.shuffle(mask, seed=1)),

@@ -75,7 +75,7 @@ class Pruner:
         options: dict[str, Any] = {"seed": self.seed} if self.method.startswith("random") else {}
         if cell.steps:
             options |= {"steps": int(cell.steps), "schedule": cell.schedule}
-        batches = scored_batches(self.data, self.method, self.per_class, batch_seed)
+        batches = scored_batches(self.data, preset.batches, self.per_class, batch_seed)
         begin, remembered = time.perf_counter(), criterion.seconds
         method = replace(preset, criterion=criterion)
         how = {"sparsity": cell.sparsity, "progress": False, **options}
