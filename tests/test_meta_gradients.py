@@ -8,6 +8,7 @@ training with torch.optim.SGD.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -604,6 +605,17 @@ def test_trap_the_defaults_are_three_plain_steps_at_a_tenth():
         assert torch.equal(flat(function(model, batches)), flat(named))
     expected = Unrolled(model).meta_gradient(batches, 3, lr=0.1)
     assert_close(pai.prospr(model, batches).flat(), (initial(model) * expected).abs(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trap_readme_command_line_and_paper_choose_other_weights(kind):
+    """README: large steps with momentum; command line: small ones on one batch; paper: fresh."""
+    model, batches = make_network(kind), some_batches(4)
+    readme = pai.prospr(model, batches, steps=3, **REFERENCE).flat()
+    command_line = pai.prospr(model, batches[:1] * 4, steps=3, lr=0.1).flat()
+    paper = pai.prospr(model, batches, steps=3, lr=0.1).flat()
+    for first, second in itertools.combinations((readme, command_line, paper), 2):
+        assert overlap_of_top(first, second, 0.8) < 1.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,5 +1,7 @@
 """Scores, the choice of exactly k of them, and how many each layer keeps."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -260,18 +262,25 @@ def test_trap_a_threshold_of_zero_does_not_keep_everything():
 
 
 def test_trap_grasp_keeps_one_too_many():
-    mask = pai.keep_top(pai.Scores({"a": torch.arange(1000.0)}), 0.9)
+    scores = torch.arange(1000.0)
+    theirs = scores >= scores.sort().values[int(0.9 * 1000) - 1]
+    assert theirs.sum() == 101
+    mask = pai.keep_top(pai.Scores({"a": scores}), 0.9)
     assert mask.kept == 100
     assert mask["a"].nonzero().flatten().tolist() == list(range(900, 1000))
 
 
 def test_trap_open_lth_prunes_one_too_many():
     """open_lth removes 201 of 1000 weights at 20%."""
-    mask = pai.keep_top(pai.Scores({"a": torch.arange(1000.0)}), 0.2)
+    scores = torch.arange(1000.0)
+    theirs = scores > scores.sort().values[math.ceil(0.2 * 1000)]
+    assert (~theirs).sum() == 201
+    mask = pai.keep_top(pai.Scores({"a": scores}), 0.2)
     assert mask.size - mask.kept == 200
 
 
 def test_trap_prospr_rounds_up_and_keeps_three_where_two_are_meant():
+    assert math.ceil(24 * (1 - 0.9)) == 3, "theirs"
     mask = pai.keep_top(pai.Scores({"a": torch.arange(24.0)}), 0.9)
     assert mask.kept == 2
 
@@ -280,6 +289,8 @@ def test_trap_jaxpruner_normalises_each_layer_first():
     """Scores compete as they are: a layer of small ones loses, whatever its own scale."""
     scores = pai.Scores({"small": 1e-3 * torch.arange(1.0, 11), "large": torch.arange(1.0, 11)})
     assert pai.keep_top(scores, 0.5).layer_counts() == {"small": 0, "large": 10}
+    theirs = pai.Scores({name: score / score.norm() for name, score in scores.items()})
+    assert pai.keep_top(theirs, 0.5).layer_counts() == {"small": 5, "large": 5}
 
 
 # Many scores: most are settled by a bracket around the k-th, whose sampling must not show

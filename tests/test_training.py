@@ -230,6 +230,19 @@ def test_trap_removed_weights_stay_zero_after_the_last_step(noise, model):
         assert (states[-1][name][mask[name]] != states[0][name][mask[name]]).all(), name
 
 
+def test_trap_weights_masked_before_the_forward_pass_only_come_back(noise, model):
+    """The last step moves removed weights too, and nothing sets them to zero again."""
+    mask = pai.keep_top(pai.magnitude(model), 0.8)
+    found = pai.prunable_parameters(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mask.apply_(model)
+    inputs, targets = noise.batch(per_class=2)
+    nn.functional.cross_entropy(model(inputs), targets).backward()
+    optimizer.step()
+    alive = sum(int((w[~mask[name]] != 0).sum()) for name, w in found.items())
+    assert alive > 0.5 * (mask.size - mask.kept)
+
+
 def test_all_that_is_not_masked_is_trained(noise, model):
     before, after = weights(model), weights(fit(model, noise, mask=half(model)).model)
     assert before.keys() == after.keys(), "no hooks, no extra names"

@@ -12,6 +12,7 @@ Papers
     test_trap_the_power_schedule_is_of_the_density
   ProsPr names no inner learning rate; code and README disagree on all settings:
     test_meta_gradients.py::test_trap_the_defaults_are_three_plain_steps_at_a_tenth
+    test_meta_gradients.py::test_trap_readme_command_line_and_paper_choose_other_weights
 Losses and batches
   Negative log-likelihood of raw logits:
     test_criteria.py::test_trap_naver_force_takes_the_nll_of_raw_logits
@@ -59,6 +60,7 @@ Unrolling
   A flat mask prunes nothing:
     test_trap_a_flat_mask_prunes_nothing
   Removed weights come back with the next step:
+    test_training.py::test_trap_weights_masked_before_the_forward_pass_only_come_back
     test_training.py::test_trap_removed_weights_stay_zero_after_the_last_step
     test_meta_gradients.py::test_trap_removed_weights_stay_zero_through_the_inner_steps
     test_meta_gradients.py::test_trap_a_removed_weight_is_scored_with_its_initial_value
