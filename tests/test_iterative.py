@@ -129,6 +129,17 @@ def test_claim_force_saliency() -> None:
             assert in_steps > factor * once
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_claim_force_iter_grasp(seed: int) -> None:
+    """One-shot GraSP spares both ends when much is removed, not when little is (figure 10a)."""
+    data = pai.load_data("digits")
+    scores = pai.grasp(pai.build_model("resnet20", data, seed=seed), data.batch(seed=seed))
+    little, much = (pai.keep_top(scores, sparsity).layer_density() for sparsity in (0.1, 0.9))
+    assert little.idxmin() == little.index[0]
+    assert max(little.iloc[0], little.iloc[-1]) < 0.9
+    assert min(much.iloc[0], much.iloc[-1]) > 3 * 0.1
+
+
 def test_batches_from_an_iterator_serve_every_step() -> None:
     model = make_network("mlp")
     batches = [make_batch(seed) for seed in range(2)]

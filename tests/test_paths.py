@@ -235,6 +235,29 @@ def test_on_a_resnet_the_effective_weights_are_those_of_the_papers_procedure():
     assert 0 < effective.kept < mask.kept
 
 
+class Cut(nn.Module):
+    """A shortcut that nothing passes."""
+
+    def forward(self, _: Tensor) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("emptied", ["3.conv1.weight", "6.conv2.weight"])
+def test_claim_force_skip(emptied):
+    """An empty convolution ends every path, unless a shortcut leads past it (force 5.3)."""
+    model = pai.MODELS["resnet20"]((3, 8, 8), 10)
+    batch = torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)
+    without = copy.deepcopy(model)
+    for module in without.modules():
+        if hasattr(module, "shortcut"):
+            module.shortcut = Cut()
+    for net, is_left in ((model, True), (without, False)):
+        mask = pai.Mask.dense(net)
+        assert effective_mask(net, batch, mask).kept > 0.9 * mask.kept
+        mask[emptied][:] = False
+        assert (effective_mask(net, batch, mask).kept > 0) is is_left
+
+
 def chain(depth: int, width: int) -> nn.Module:
     layers = [module for _ in range(depth) for module in (nn.Linear(width, width), nn.ReLU())]
     return nn.Sequential(*layers[:-1])

@@ -110,6 +110,15 @@ def test_claim_synflow_critical() -> None:
         pai.prune(net, "synflow", ONES, sparsity=0.995, steps=1)
 
 
+def test_path_norm_of_a_deep_resnet_is_beyond_float32() -> None:
+    batch = torch.zeros(1, 3, 32, 32), torch.zeros(1, dtype=torch.int64)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        nets = [pai.MODELS[name]((3, 32, 32), 10) for name in ("resnet20", "resnet56")]
+    shallow, deep = (pai.path_norm(net, batch) for net in nets)
+    assert shallow < torch.finfo(torch.float32).max < deep < float("inf")
+
+
 def test_claim_synflow_float64() -> None:
     """On a ResNet-110 the path norm exceeds float32's largest number."""
     with torch.random.fork_rng():
