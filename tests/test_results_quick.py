@@ -19,8 +19,8 @@ TINY = """
 data = "digits"
 model = "small-conv"
 methods = ["random", "magnitude"]
-sparsities = [0.5, 0.8]
-seeds = [0, 1, 2, 3]
+sparsities = [0.5]
+seeds = [0, 1, 2]
 
 [recipe]
 epochs = 4
@@ -65,8 +65,8 @@ def test_the_same_rows_agree_and_a_figure_is_drawn(
 ) -> None:
     assert again(folder) == 0
     shown = capsys.readouterr().out
-    assert "16 of 16 networks have the committed accuracy" in shown
-    assert "0 of 4 means lie outside" in shown
+    assert "6 of 6 networks have the committed accuracy" in shown
+    assert "0 of 2 means lie outside" in shown
     assert shown.endswith("The rows agree.\n")
     assert (folder / "new" / "out" / "tiny.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -76,15 +76,15 @@ def test_it_measures_from_scratch(folder: Path) -> None:
     out.mkdir(parents=True)
     (out / "tiny.csv").write_text("these are no results\n")
     assert again(folder) == 0
-    assert len(pd.read_csv(out / "tiny.csv")) == 16
+    assert len(pd.read_csv(out / "tiny.csv")) == 6
 
 
 def test_one_wrong_row_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(folder, "test_accuracy", 0.01, method="random", sparsity=0.8, seed=1)
+    change(folder, "test_accuracy", 0.01, method="random", sparsity=0.5, seed=1)
     assert again(folder) == 1
     shown = capsys.readouterr().out
     assert "1 networks are farther off" in shown
-    assert "15 of 16 networks have" in shown
+    assert "5 of 6 networks have" in shown
     assert shown.endswith("The rows do not agree.\n")
 
 
@@ -93,7 +93,7 @@ def test_one_wrong_row_is_noticed(folder: Path, capsys: pytest.CaptureFixture[st
     [
         ("recipe", '{"epochs": 9}', "holds rows with recipe"),
         ("options", '{"a": 1}', "holds rows with options"),
-        ("seed", 7, "lacks 2 networks of the grid; add them"),
+        ("seed", 7, "lacks 1 networks of the grid; add them"),
     ],
 )
 def test_rows_of_another_grid_are_refused(
@@ -111,7 +111,7 @@ def test_a_grid_without_rows_is_refused(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_too_few_seeds_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "tiny.toml").write_text(TINY.replace("[0, 1, 2, 3]", "[0, 1]"))
+    (folder / "tiny.toml").write_text(TINY.replace("[0, 1, 2]", "[0, 1]"))
     assert again(folder) == 2
     assert "tiny.toml has 2 seeds; an interval needs 3" in capsys.readouterr().err
 
