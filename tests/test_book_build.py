@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 from fixtures.mini_book import make_mini_book
 
+from tools import atlas
 from tools.build_book import build
 from tools.convert import convert
 from tools.notebooks import code_cells, stale_notebooks, update
-from tools.site import ROOT, chapter_paths, notebook_path
+from tools.site import ROOT, chapter_paths, notebook_path, source_url
 
 pytestmark = pytest.mark.book
 
@@ -127,6 +129,15 @@ def test_stale_notebook_is_refused(tmp_path: Path) -> None:
         build(root)
 
 
+def test_stale_page_of_results_is_refused(book: Path) -> None:
+    shutil.copytree(ROOT / "book" / "results", book / "book" / "results")
+    try:
+        with pytest.raises(ValueError, match=r"make results-pages.*book/results-atlas.md"):
+            build(book)
+    finally:
+        shutil.rmtree(book / "book" / "results")
+
+
 def test_warnings_fail_the_build_twice(book: Path) -> None:
     index = book / "book" / "index.md"
     text = index.read_text(encoding="utf8")
@@ -137,6 +148,15 @@ def test_warnings_fail_the_build_twice(book: Path) -> None:
                 build(book)
     finally:
         index.write_text(text, encoding="utf8")
+
+
+def test_the_built_atlas_has_its_figures_and_links() -> None:
+    text = (ROOT / "_build" / "html" / "book" / "results-atlas.html").read_text(encoding="utf8")
+    shown = re.findall(r'src="\.\./(_images/[^"]+\.svg)"', text)
+    assert len(shown) == len(re.findall(":class: only-", atlas.make_page(ROOT)))
+    for path in shown:
+        assert (ROOT / "_build" / "html" / path).exists()
+    assert source_url("book/results/digits.csv") in text
 
 
 def test_the_built_book_has_every_chapter() -> None:
