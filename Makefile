@@ -10,14 +10,15 @@ export OMP_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 
 SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type f \
-	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' \
-	-o -name '*.yml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
-	-not -path '*/.*' 2>/dev/null)
+	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' -o -name '*.js' \
+	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
+	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 
-.PHONY: help book test coverage mutants bench notebooks lab serve lint links clean
+.PHONY: help book test coverage mutants bench notebooks results-pages lab serve \
+	lint links clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -57,6 +58,9 @@ notebooks: $(READY) ## make the notebooks again, executing those whose code chan
 	$(BIN)/python -m tools.notebooks
 	@echo "The notebooks are in $(CURDIR)/notebooks"
 
+results-pages: $(READY) ## write the pages that are made from measured results
+	$(BIN)/python -m tools.results_pages
+
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
@@ -72,4 +76,4 @@ links: book ## check that the addresses in the book answer
 	PYTHONPATH=. $(BIN)/jupyter-book build --builder linkcheck .
 
 clean: ## remove what was built; .venv stays
-	rm -rf _build build mutants .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf _build book/_figures build mutants .pytest_cache .ruff_cache .hypothesis .coverage

@@ -21,6 +21,8 @@ from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 
 from tools.notebooks import code_cells, stale_notebooks
+from tools.results_pages import stale_pages
+from tools.scorecard import draw_figures
 from tools.site import ROOT, chapter_paths, config, notebook_path
 
 
@@ -37,11 +39,15 @@ def main() -> int:
 def build(root: Path) -> Path:
     """Build the book under `root/_build/html` and return its first page.
 
-    Raises ValueError when a notebook is stale, when Sphinx warns, or when a page was executed.
+    Raises ValueError when a notebook or a page of results is stale, when Sphinx warns, or when a
+    page was executed.
     """
     stale = stale_notebooks(root)
     if stale:
         raise ValueError("Run `make notebooks` first; stale: " + "; ".join(stale))
+    if outdated := stale_pages(root):
+        raise ValueError("Run `make results-pages` first; stale: " + "; ".join(outdated))
+    draw_figures(root)
     cache = _fill_cache(root)
     stored = len(cache.list_cache_records())
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
