@@ -70,7 +70,7 @@ def check_line(finding: Finding) -> str:
     means = sorted(shown(effect, check).mean for effect in effects)
     least, most = (number(mean, 2, bool(check.against)) for mean in (means[0], means[-1]))
     return (
-        f"{start}: so for {holding} of {len(effects)}, means from {least} to {most}{unit(check)}; "
+        f"{start}: {holding} of {len(effects)} hold, means from {least} to {most}{unit(check)}; "
         f"claimed: {range_words(check)}"
     )
 

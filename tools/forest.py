@@ -26,6 +26,7 @@ ROW, GAP, SINGLE = 0.085, 0.075, 0.15  # inches: an effect, between claims, the 
 TITLE, FOOT = 0.24, 0.44  # inches: above the first panel, below each
 LEFT, RIGHT = 1.23, 0.08  # inches
 TICKS = (-50, -10, -3, -1, 0, 1, 3, 10, 50)
+ACCURACY = "difference in test accuracy (points)"
 #: Colour on light pages and on dark ones, and marker, of every outcome.
 STYLE = {
     HOLDS: ("#0072B2", "#56B4E9", "o"),
@@ -66,15 +67,20 @@ def panels(judged: Iterable[tuple[Claim, Sequence[Finding]]]) -> list[Panel]:
                 label = axis_label(finding.check)
                 panel = found.setdefault(label, Panel(label))
                 panel.claims.setdefault(claim.id, []).append(shown(effect, finding.check))
-    return sorted(found.values(), key=lambda panel: "accuracy" not in panel.label)
+    return sorted(found.values(), key=lambda panel: panel.label != ACCURACY)
 
 
 def limits(drawn: Iterable[Panel]) -> dict[str, tuple[float, float]]:
-    """Return the limits of the axis of every quantity over all pictures, zero among them."""
+    """Return the limits of the axis of every quantity over all pictures.
+
+    They hold all intervals and all ends of claimed ranges, and zero where differences are drawn.
+    """
     ends: dict[str, list[float]] = {}
     for panel in drawn:
         seen = [end for e in panel.effects for end in (e.low, e.high, e.least, e.most)]
-        ends.setdefault(panel.label, [0.0]).extend(end for end in seen if np.isfinite(end))
+        zero = [0.0] if panel.label.startswith("difference") else []
+        found = [end for end in [*zero, *seen] if np.isfinite(end)]
+        ends.setdefault(panel.label, []).extend(found)
     return {label: (min(values), max(values)) for label, values in ends.items()}
 
 
@@ -106,7 +112,8 @@ def draw_panel(ax: Axes, panel: Panel, ends: tuple[float, float], theme: Theme) 
         draw_block(ax, effects, below, theme)
         below += height
         ax.axhline(below, color=theme.behind, linewidth=0.4)
-    ax.axvline(0, color=theme.text, linewidth=0.6)
+    if ax.get_xlim()[0] < 0:
+        ax.axvline(0, color=theme.text, linewidth=0.6)
     ax.set_yticks(ticks, list(panel.claims), fontsize=7.5)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -131,21 +138,23 @@ def draw_block(ax: Axes, effects: Sequence[Shown], top: float, theme: Theme) -> 
 
 
 def scale_axis(ax: Axes, panel: Panel, ends: tuple[float, float]) -> None:
-    """Choose a linear axis, or a logarithmic one where the effects differ by magnitudes."""
+    """Choose the axis: that of accuracies, a linear one, or one for effects of all magnitudes."""
     least, most = ends
-    typical = float(np.median([abs(effect.mean) for effect in panel.effects]))
-    if "(points)" in panel.label:
+    margin = 0.06 * (most - least) or 1.0
+    ax.set_xlim(least - margin, most + margin)
+    sizes = [abs(effect.mean) for effect in panel.effects if effect.mean]
+    if panel.label == ACCURACY:
         ax.set_xscale("symlog", linthresh=1, linscale=0.7)
-        ticks = [tick for tick in TICKS if 1.3 * least <= tick <= 1.3 * most]
-        ax.set_xticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
         ax.set_xlim(1.3 * min(least, -1), 1.3 * max(most, 1))
+        ticks = [tick for tick in TICKS if 1.3 * least <= tick <= 1.3 * most]
+        ax.set_xticks(ticks, [str(tick).replace("-", "−") for tick in ticks])
+    elif sizes and max(sizes) > 100 * min(sizes):
+        near = max(max(sizes) / 1000, min(sizes))
+        ax.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(near)))
+        ax.set_xlim(1.5 * min(least, -near / 2), 1.5 * max(most, near / 2))
+        ax.xaxis.get_major_locator().set_params(numticks=6)
     else:
-        if max(-least, most) > 50 * max(typical, 1e-12):
-            ax.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(max(typical, 1e-12))))
-        else:
-            ax.xaxis.set_major_locator(MaxNLocator(5))
-        margin = 0.06 * (most - least)
-        ax.set_xlim(least - margin, most + margin)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.minorticks_off()
     ax.tick_params(axis="x", labelsize=7)
 
