@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 
 SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type f \
-	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' \
+	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' -o -name '*.js' \
 	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
 	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 

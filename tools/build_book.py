@@ -20,7 +20,7 @@ from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 
-from tools.atlas import draw_figures
+from tools import atlas, scorecard
 from tools.notebooks import code_cells, stale_notebooks
 from tools.results_pages import stale_pages
 from tools.site import ROOT, chapter_paths, config, notebook_path
@@ -47,7 +47,8 @@ def build(root: Path) -> Path:
         raise ValueError("Run `make notebooks` first; stale: " + "; ".join(stale))
     if outdated := stale_pages(root):
         raise ValueError("Run `make results-pages` first; stale: " + "; ".join(outdated))
-    draw_figures(root)
+    atlas.draw_figures(root)
+    scorecard.draw_figures(root)
     cache = _fill_cache(root)
     stored = len(cache.list_cache_records())
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
