@@ -16,8 +16,9 @@ from scipy.stats import t
 import pai_lite as pai
 from pai_lite.plots import STYLE
 from tools.atlas import FIGURES, PAGE, draw_figures, make_page, recipe_text
-from tools.atlas_figures import CONTRAST, THEMES, contrast, readable
+from tools.atlas_figures import CONTRAST, contrast, readable
 from tools.atlas_rows import CONTROLS, FAMILIES, LATER, SPARSITY, read_runs, read_sections
+from tools.pictures import THEMES
 from tools.results_pages import stale_pages, write_page
 from tools.site import ROOT
 

@@ -15,7 +15,7 @@ import yaml
 from pai_lite.cells import DENSE
 from pai_lite.paper_recipes import RECIPES
 from pai_lite.recipes import Recipe
-from tools.atlas_figures import draw_all, figure_name
+from tools.atlas_figures import draw_all, figure_stem
 from tools.atlas_rows import (
     CONTROLS,
     LATER,
@@ -28,6 +28,7 @@ from tools.atlas_rows import (
     steps_in,
 )
 from tools.intervals import FEWEST
+from tools.pictures import shown_twice
 
 PAGE = Path("book/results-atlas.md")
 FIGURES = Path("book/_figures")
@@ -95,7 +96,7 @@ def section_text(section: Section, look: str, root: Path) -> str:
         "",
         *([look, ""] if look else []),
         "::::{div} atlas-panels",
-        *(line for panel in section.panels for line in panel_text(section, panel)),
+        *(shown_twice(figure_stem(section, p), alternative(section, p)) for p in section.panels),
         "::::",
         "",
         *table_text(section),
@@ -162,15 +163,6 @@ def provenance(section: Section, root: Path) -> Iterator[str]:
     if (root / "book" / grid).exists():
         command = f"python -m pai_lite grid book/{grid} --out {section.name}.csv"
         yield from ("The command that makes them:", "", "```bash", command, "```")
-
-
-def panel_text(section: Section, panel: Panel) -> Iterator[str]:
-    """Yield a panel's picture, for light pages and for dark ones."""
-    for theme in ("light", "dark"):
-        yield f":::{{image}} _figures/{figure_name(section, panel, theme)}"
-        yield f":class: only-{theme}"
-        yield f":alt: {alternative(section, panel)}"
-        yield ":::"
 
 
 def alternative(section: Section, panel: Panel) -> str:

@@ -7,7 +7,6 @@ the axis of sparsities is logarithmic in the density.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,26 +17,11 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from tools.atlas_rows import LATER, Line, Panel, Section, percent
+from tools.pictures import THEMES, WIDTH, Theme, drawn_on, save
 
-WIDTH, HEIGHT = 3.6, 2.9  # inches; as wide as a phone's screen
+HEIGHT = 2.9  # inches
 ACCURACIES = (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 50, 10)  # of the ticks
 CONTRAST = 3  # of lines to the page, as the accessibility guidelines ask
-
-
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a page."""
-
-    name: str
-    ground: str
-    text: str
-    behind: str
-
-
-THEMES = (
-    Theme("light", "#ffffff", "#323232", "#c4c4c4"),
-    Theme("dark", "#121212", "#ced6dd", "#55595f"),
-)
 
 
 def draw_all(sections: Sequence[Section], folder: Path) -> None:
@@ -47,25 +31,17 @@ def draw_all(sections: Sequence[Section], folder: Path) -> None:
         for panel in section.panels:
             for theme in THEMES:
                 figure = draw_panel(section, panel, theme)
-                save(figure, folder / figure_name(section, panel, theme.name))
+                save(figure, folder / f"{figure_stem(section, panel)}_{theme.name}.svg")
 
 
-def figure_name(section: Section, panel: Panel, theme: str) -> str:
-    """Return the name of the file of a panel."""
-    return f"{section.name}_{panel.slug}_{theme}.svg"
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write an SVG, the same at every time."""
-    with plt.rc_context({"svg.hashsalt": "atlas"}):
-        figure.savefig(path, metadata={"Date": None}, transparent=True)
-    plt.close(figure)
+def figure_stem(section: Section, panel: Panel) -> str:
+    """Return what the names of a panel's files begin with."""
+    return f"{section.name}_{panel.slug}"
 
 
 def draw_panel(section: Section, panel: Panel, theme: Theme) -> Figure:
     """Return a panel as a figure of its own."""
-    colors = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    with plt.rc_context({"font.size": 8, **dict.fromkeys(colors, theme.text)}):
+    with drawn_on(theme):
         figure = plt.figure(figsize=(WIDTH, HEIGHT))
         # At the same place in all panels, whatever the legend needs.
         fill_axes(figure.add_axes((0.13, 0.14, 0.84, 0.63)), section, panel, theme)
