@@ -219,11 +219,13 @@ def test_an_address_with_a_claim_opens_it_though_it_is_filtered_out(visit: Visit
     assert page.locator(f"#{hidden} .claim-verdict").is_visible()
 
 
-@pytest.mark.parametrize(("path", "width"), [("book/chapters/04_gradient_flow.html", WIDTHS[0])])
+@pytest.mark.parametrize(
+    ("path", "width"), [("book/chapters/03_connection_sensitivity.html", WIDTHS[0])]
+)
 def test_ids_in_the_tables_of_chapters_lead_to_the_scorecard(visit: Visit) -> None:
-    visit.page.locator("td a:has(code:text-is('grasp-random'))").click()
-    visit.page.wait_for_url("**/book/scorecard.html#grasp-random")
-    assert visit.page.locator("#grasp-random .claim-verdict").is_visible()
+    visit.page.locator("td a:has(code:text-is('snip-product'))").click()
+    visit.page.wait_for_url("**/book/scorecard.html#snip-product")
+    assert visit.page.locator("#snip-product .claim-verdict").is_visible()
 
 
 def test_the_scorecard_shows_everything_without_scripts(browser: Browser, address: str) -> None:
