@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
@@ -86,16 +86,10 @@ def read_grid(path: str | Path) -> Grid:
         ValueError: the file is not TOML, a key is unknown or missing, or a value is not possible.
         OSError: the file cannot be read.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
     needed = ("data", "model", "methods", "sparsities", "seeds")
-    known = dict.fromkeys((*needed, "per_class", "ablations", "prune_at", "recipe", "options"))
-    for key in settings:
-        look_up(known, key, f"key of {path}")
-    if lacking := [key for key in needed if key not in settings]:
-        raise ValueError(f"{path} lacks {', '.join(lacking)}.")
+    settings = read_settings(
+        path, needed, ("per_class", "ablations", "prune_at", "recipe", "options")
+    )
     lists = {key: settings[key] for key in ("ablations", "prune_at") if key in settings}
     cells = make_cells(settings["methods"], settings["sparsities"], settings["seeds"], **lists)
     find_builder(settings["model"])
@@ -106,6 +100,32 @@ def read_grid(path: str | Path) -> Grid:
         settings.get("options", {}),
     )
     return Grid(settings["data"], tuple(cells), experiment)
+
+
+def read_settings(path: str | Path, needed: Sequence[str], optional: Sequence[str]) -> dict:
+    """Return the settings of a TOML file.
+
+    Raises:
+        ValueError: the file is not TOML, or a key is unknown or missing.
+        OSError: the file cannot be read.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}.") from error
+    check_keys(settings, needed, optional, str(path))
+    return settings
+
+
+def check_keys(
+    table: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str], where: str
+) -> None:
+    """Raise a ``ValueError`` where a key is unknown or missing."""
+    known = dict.fromkeys((*needed, *optional))
+    for key in table:
+        look_up(known, key, f"key of {where}")
+    if lacking := [key for key in needed if key not in table]:
+        raise ValueError(f"{where} lacks {', '.join(lacking)}.")
 
 
 def read_recipe(settings: str | dict[str, Any]) -> Recipe:

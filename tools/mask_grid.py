@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pai_lite.grid import check_keys, read_settings
 from pai_lite.lookup import look_up
 from pai_lite.methods import METHODS, Method
 from pai_lite.models import find_builder
@@ -77,11 +77,7 @@ def read_mask_grid(path: str | Path) -> MaskGrid:
         ValueError: the file is not TOML, a key is unknown or missing, or a value is not possible.
         OSError: the file cannot be read.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
-    check_keys(settings, (*NEEDED, "per_class"), NEEDED, str(path))
+    settings = read_settings(path, NEEDED, ("per_class",))
     find_builder(settings["model"])
     cells = dict.fromkeys(cell for table in settings["masks"] for cell in cells_of(table, settings))
     # Seed by seed, so that the masks of one network are measured one after the other.
@@ -91,20 +87,10 @@ def read_mask_grid(path: str | Path) -> MaskGrid:
     )
 
 
-def check_keys(
-    table: Mapping[str, Any], known: Sequence[str], needed: Sequence[str], where: str
-) -> None:
-    """Raise a ``ValueError`` where a key is unknown or missing."""
-    for key in table:
-        look_up(dict.fromkeys(known), key, f"key of {where}")
-    if lacking := [key for key in needed if key not in table]:
-        raise ValueError(f"{where} lacks {', '.join(lacking)}.")
-
-
 def cells_of(table: Mapping[str, Any], settings: Mapping[str, Any]) -> list[MaskCell]:
     """Return the cells of one table ``[[masks]]``: the product of its lists."""
-    known = ("methods", "sparsities", "seeds", "steps", "schedule", "ablations")
-    check_keys(table, known, ("methods",), "a table [[masks]]")
+    optional = ("sparsities", "seeds", "steps", "schedule", "ablations")
+    check_keys(table, ("methods",), optional, "a table [[masks]]")
     lists = {"steps": [None], "schedule": [None], "ablations": ["none"], **settings, **table}
     for sparsity in lists["sparsities"]:
         check_sparsity(sparsity)
