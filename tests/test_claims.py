@@ -164,6 +164,18 @@ def test_outcome_is_where_the_interval_lies(
     assert effect.outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("holds_in", "outcome"), [((0, None), FAILS), ((None, 0), FAILS), ((0, 0), HOLDS)]
+)
+def test_no_difference_is_neither_above_nor_below(
+    tmp_path: Path, holds_in: tuple[float | None, float | None], outcome: str
+) -> None:
+    same = {("snip", 0.9): [0.1, 0.1, 0.1], ("random", 0.9): [0.1, 0.1, 0.1]}
+    check = difference(where={"sparsity": [0.9]}, holds_in=holds_in)
+    (effect,) = effects_of(check, write_rows(tmp_path, same))
+    assert effect.outcome == outcome
+
+
 def test_each_is_examined_for_itself(tmp_path: Path) -> None:
     check = difference(of={"method": "snip"}, where={}, each={"sparsity": [0.9, 0.98]})
     found = list(effects_of(check, write_rows(tmp_path, TOY)))

@@ -26,7 +26,8 @@ class Check:
         of, against: columns and values of the rows compared; without against, `of` stands alone.
         where: columns and lists of values; an effect is the mean over all combinations.
         each: one column and its values; the check is made for each of them.
-        holds_in: range in which the claim puts the effect; None is unbounded.
+        holds_in: range in which the claim puts the effect; None is unbounded, and the other end
+            is then not in the range.
     """
 
     says: str

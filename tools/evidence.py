@@ -111,13 +111,18 @@ def effects_of(check: Check, root: Path) -> Iterable[Effect]:
 
 
 def outcome_of(low: float, high: float, check: Check) -> str:
-    """Say whether the interval lies in the range that the claim gives, outside it, or neither."""
+    """Say whether the interval lies in the range that the claim gives, outside it, or neither.
+
+    The end of a range without another end is not in it: above zero is not zero.
+    """
     least, most = check.holds_in
-    least = -math.inf if least is None else least
-    most = math.inf if most is None else most
-    if least <= low and high <= most:
-        return HOLDS
-    return FAILS if high < least or low > most else OPEN
+    if least is not None and most is not None:
+        inside, outside = least <= low and high <= most, high < least or low > most
+    elif least is not None:
+        inside, outside = low > least, high <= least
+    else:
+        inside, outside = most is None or high < most, most is not None and low >= most
+    return HOLDS if inside else FAILS if outside else OPEN
 
 
 def select(frame: pd.DataFrame, cell: Mapping[str, Any], check: Check) -> pd.DataFrame:
