@@ -56,8 +56,7 @@ A section says what was trained, shows it, and has the numbers in a folded table
 * The axis of sparsities is logarithmic in the density, the fraction of weights that is kept.
 
 Two intervals that overlap do not show that two methods are equal.
-Runs of one seed share initial weights and data.
-The difference between two methods is therefore often known better than either mean.
+The {doc}`scorecard <scorecard>` has intervals of differences.
 """
 
 
