@@ -111,19 +111,26 @@ def facts(section: Section) -> Iterator[str]:
     rows = section.rows
     methods = rows.loc[rows["method"] != DENSE, "method"].nunique()
     sparsities = sorted(set(rows["sparsity"]) - {0.0})
+    seeds = counted(rows["seed"].nunique(), "seed")
+    reach = " to ".join(dict.fromkeys(f"{percent(s)}%" for s in (sparsities[0], sparsities[-1])))
     yield (
-        f"{len(rows)} networks: {methods} methods at {len(sparsities)} sparsities "
-        f"from {percent(sparsities[0])}% to {percent(sparsities[-1])}%, "
-        f"{rows['seed'].nunique()} seeds."
+        f"{counted(len(rows), 'network')}: {counted(methods, 'method')} at "
+        f"{counted(len(sparsities), 'sparsity')}, {reach}, {seeds}."
     )
     if section.kind == LATER:
         yield f"They were pruned after {listed(map(str, steps_in(rows)))} steps of training."
     yield recipe_text(rows["recipe"].iloc[0])
     yield f"Methods that look at data saw {rows['per_class'].iloc[0]} images of each class."
-    seconds = rows["train_seconds"].median()
-    yield f"Trained on {listed(sorted(set(rows['hardware'])))}, {seconds:.2g} seconds a network."
+    seconds = float(f"{rows['train_seconds'].median():.2g}")
+    yield f"Trained on {listed(sorted(set(rows['hardware'])))}, {seconds:g} seconds a network."
     for note, count in rows.loc[rows["note"] != "", "note"].value_counts().items():
         yield f"Of these networks, {count} had the note: {note}."
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 seed, 2 seeds, 2 sparsities."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def recipe_text(recipe: str) -> str:
@@ -141,7 +148,7 @@ def recipe_text(recipe: str) -> str:
     }[made.schedule]
     momentum = f"{'Nesterov momentum' if made.nesterov else 'momentum'} {made.momentum:g}"
     return (
-        f"Recipe{called}: {made.epochs} epochs of stochastic gradient descent with "
+        f"Recipe{called}: {counted(made.epochs, 'epoch')} of stochastic gradient descent with "
         f"batches of {made.batch_size}, learning rate {made.lr:g} {rate}, {momentum}, weight "
         f"decay {made.weight_decay:g}, {'shifts and flips' if made.augment else 'no augmentation'}."
     )
@@ -190,7 +197,8 @@ def table_text(section: Section) -> Iterator[str]:
     most = max(int(line.points["seeds"].max()) for _, line in lines)
     _, names, across = KINDS[section.kind]
     yield from ("<details>", "<summary>The numbers</summary>", "")
-    yield f"Test accuracy in %, by {across}: mean over {most} seeds and half of its 95% interval."
+    over = f"mean over {counted(most, 'seed')} and half of its 95% interval"
+    yield f"Test accuracy in %, by {across}: {over}."
     for place in section.dense.index:
         yield f"The dense network has {cell_text(section.dense, place, most)}."
     heads = [*names, *(heading(place, section) for place in places)]
