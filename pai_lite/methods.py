@@ -46,7 +46,7 @@ class Method:
         A criterion that trains takes one batch a step and one more for the loss at the end.
         """
         trains = self.steps is None and "steps" in options
-        return options["steps"] + 1 if trains else self.batches
+        return max(options["steps"], 0) + 1 if trains else self.batches
 
 
 FORCE = "de Jorge et al. 2021"

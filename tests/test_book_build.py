@@ -20,6 +20,20 @@ from tools.site import ROOT, chapter_paths, notebook_path, source_url
 pytestmark = pytest.mark.book
 
 
+ONE_CLAIM = """
+- id: toy-claim
+  source: code
+  where: in no repository
+  claim: Nothing is measured.
+  made_on: nothing at all
+  scale: papers
+  verdict: not tested
+  checks:
+    - says: No such method
+      no_rows: {method: none-such}
+"""
+
+
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample book, executed and built once for this file."""
@@ -131,10 +145,13 @@ def test_stale_notebook_is_refused(tmp_path: Path) -> None:
 
 def test_stale_page_of_results_is_refused(book: Path) -> None:
     shutil.copytree(ROOT / "book" / "results", book / "book" / "results")
+    claims = book / "book" / "claims.yml"
+    claims.write_text(ONE_CLAIM, encoding="utf8")
     try:
         with pytest.raises(ValueError, match=r"make results-pages.*book/results-atlas.md"):
             build(book)
     finally:
+        claims.unlink()
         shutil.rmtree(book / "book" / "results")
 
 

@@ -157,6 +157,7 @@ def test_density_figure_breaks_where_a_layer_is_empty(digits: pai.Data) -> None:
 
 
 def test_explorer_holds_one_labelled_picture_a_frame_and_shows_the_first() -> None:
+    others = plt.get_fignums()
     frames = {name: plt.figure(figsize=(1, 1)) for name in ("50%", "<90%>")}
     markup = pai.explorer(frames, label="sparsity", alt="Density.")._repr_html_()
     images = re.findall(r"<img [^>]*>", markup)
@@ -164,7 +165,7 @@ def test_explorer_holds_one_labelled_picture_a_frame_and_shows_the_first() -> No
     assert [" hidden" in image for image in images] == [False, True]
     assert 'alt="Density. sparsity: &lt;90%&gt;."' in images[1]
     assert 'max="1"' in markup
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == others
 
 
 def test_the_same_frames_give_the_same_markup_and_no_frame_is_an_error() -> None:

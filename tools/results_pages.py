@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def stale_pages(root: Path) -> list[str]:
-    """The pages that are not what the results say; none where there are no results."""
-    if not (root / "book" / "results").is_dir():
+    """The pages that are not what the results say; none where there are no claims."""
+    if not (root / "book" / "claims.yml").exists():
         return []
     return [str(page) for page, make in PAGES.items() if stored(root / page) != make(root)]
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy.stats import binom, t, ttest_ind
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = given.grid.stem
     figure = draw_sheet(make_section(name, {name: fresh}), f"{name}, measured again")
     figure.savefig(given.out / f"{name}.png", dpi=150)
+    plt.close(figure)
     print(f"{len(fresh)} networks in {seconds:.0f} s: {given.out / name}.csv, {name}.png")
     return report(pair_up(committed, fresh))
 
