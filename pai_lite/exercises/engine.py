@@ -63,6 +63,11 @@ class Verdict:
         return f"{'Correct.' if self.correct else 'Not yet.'} {self.reason}"
 
 
+def chosen_of(letters: str) -> Callable[[str], str]:
+    """Return a probe of answers that choose among letters: those chosen, in order and once."""
+    return lambda answer: "".join(sorted(set(answer.lower()) & set(letters)))
+
+
 def judge(exercise: Exercise, answer: Any) -> Verdict:
     """Compare an answer with the right one and with the known mistakes."""
     if answer is ...:

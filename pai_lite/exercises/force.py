@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "force"
 
@@ -266,7 +266,7 @@ EXERCISES: dict[int, Exercise] = {
         "slope.",
         hint="Try each: (a) what could return in the first step? (b) which factor does the slope "
         "have? (c) a sum with one term; (d) insert t / T in the exponent.",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcd"))),
+        probe=chosen_of("abcd"),
         mistakes=(
             Mistake(
                 "all",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "grasp"
 
@@ -141,7 +141,7 @@ EXERCISES: dict[int, Exercise] = {
         praise="SNIP is blind to the rescaling of (c); the norm of a gradient is not.",
         hint="What multiplies all scores by one factor, what replaces the loss, and what weighs "
         "the layers differently?",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcd"))),
+        probe=chosen_of("abcd"),
         mistakes=(
             Mistake("scale of the loss", "abc", "(a) multiplies all scores by 100: same order."),
             Mistake(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "mark"
 
@@ -232,7 +232,7 @@ EXERCISES: dict[int, Exercise] = {
         right="abe",
         praise="Wherever the mask is uniform over the places, the two controls are one.",
         hint="Given the counts, is every choice of places equally likely?",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcde"))),
+        probe=chosen_of("abcde"),
         mistakes=(
             Mistake(
                 "the theorem only",

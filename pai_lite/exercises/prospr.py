@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "prospr"
 
@@ -142,7 +142,7 @@ EXERCISES: dict[int, Exercise] = {
         praise="It is SNIP when no step is taken in effect, or when steps change no gradient.",
         hint="Two things must hold: every factor is the identity, and the last gradient is that "
         "at the initial weights.",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcde"))),
+        probe=chosen_of("abcde"),
         mistakes=(
             Mistake(
                 "only no steps",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "snip"
 
@@ -135,7 +135,7 @@ EXERCISES: dict[int, Exercise] = {
         right="c",
         praise="Only a change that differs between layers can change a global ranking.",
         hint="A global top-k depends on the order of all scores. Which change can reorder them?",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcd"))),
+        probe=chosen_of("abcd"),
         mistakes=(
             Mistake("scale of the loss", "a", "Ten times every score is the same order."),
             Mistake("global sum", "b", "One positive factor for all scores keeps their order."),

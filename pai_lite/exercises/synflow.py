@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.engine import Exercise, Mistake, chosen_of
 
 PREFIX = "synflow"
 
@@ -168,7 +168,7 @@ EXERCISES: dict[int, Exercise] = {
         right="e",
         praise="Only a change that favours some paths over others can change their order.",
         hint="For each change ask which paths become heavier, and whether all do by one factor.",
-        probe=lambda answer: "".join(sorted(set(answer.lower()) & set("abcde"))),
+        probe=chosen_of("abcde"),
         mistakes=(
             Mistake(
                 "scale of a layer",
