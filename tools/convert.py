@@ -1,4 +1,4 @@
-"""A chapter in MyST Markdown becomes a notebook in plain Markdown.
+"""A chapter or an assignment in MyST Markdown becomes a notebook in plain Markdown.
 
 Run `python -m tools.convert book/chapters/NN_name.md` to print what a chapter's
 Markdown cells become; `tools.notebooks` writes the notebooks.
@@ -16,12 +16,12 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
 from tools.labels import DISPLAY_MATH, NUMBERED, chapter_number
 from tools.myst import Block, Directive, Source, Text, parse_blocks, read_blocks
 from tools.roles import Context, convert_roles
-from tools.site import ROOT, colab_url, repository
+from tools.site import ROOT, colab_url, notebook_path, repository
 
 ADMONITIONS = ("note", "tip", "warning", "important", "admonition")
 METADATA = {
@@ -30,6 +30,15 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+_GPU_ADVICE = (
+    "Everything here runs without a GPU, on small data. On Colab, the menu "
+    "*Runtime → Change runtime type → T4 GPU* gives you one, "
+    "and the training cells then use larger data."
+)
+_STUDENT_ADVICE = (
+    "Everything here runs without a GPU. On Colab, choose *File → Save a copy in Drive* first: "
+    "what you write is lost otherwise."
+)
 _TARGET = re.compile(r"^\([\w:.-]+\)=[ \t]*\n?", re.MULTILINE)
 _PAGE_LINK = re.compile(r"\]\((?!https?:)[^)\s]*(\.md|\.ipynb|#)[^)]*\)")
 _HEADING = re.compile(r"^# (?=\S)", re.MULTILINE)
@@ -44,8 +53,8 @@ def convert(chapter: Path, root: Path = ROOT) -> NotebookNode:
     cells = [_badge_cell(chapter, root), _install_cell(root)]
     markdown: list[str] = []
     for block in read_blocks(context.source):
-        if isinstance(block, Directive) and block.name == "code-cell":
-            cells += [*_markdown_cells(markdown), *_code_cells(block, context)]
+        if isinstance(block, Directive) and block.name in _CELLS:
+            cells += [*_markdown_cells(markdown), *_CELLS[block.name](block, context)]
             markdown = []
         else:
             markdown.append(_render(block, context))
@@ -56,14 +65,10 @@ def convert(chapter: Path, root: Path = ROOT) -> NotebookNode:
 
 
 def _badge_cell(chapter: Path, root: Path) -> NotebookNode:
-    address = colab_url(f"notebooks/{chapter.stem}.ipynb", root)
+    address = colab_url(notebook_path(chapter, root).relative_to(root).as_posix(), root)
+    advice = _STUDENT_ADVICE if chapter.parent.name == "assignments" else _GPU_ADVICE
     badge = "https://colab.research.google.com/assets/colab-badge.svg"
-    return new_markdown_cell(
-        f"[![Open in Colab]({badge})]({address})\n\n"
-        "Everything here runs without a GPU, on small data. On Colab, the menu "
-        "*Runtime → Change runtime type → T4 GPU* gives you one, "
-        "and the training cells then use larger data."
-    )
+    return new_markdown_cell(f"[![Open in Colab]({badge})]({address})\n\n{advice}")
 
 
 def _install_cell(root: Path) -> NotebookNode:
@@ -88,6 +93,14 @@ def _code_cells(block: Directive, context: Context) -> list[NotebookNode]:
     if figure:
         cells += _markdown_cells([_caption(figure["name"], figure["caption"], block, context)])
     return cells
+
+
+def _raw_cells(block: Directive, _: Context) -> list[NotebookNode]:
+    """A raw cell: in an assignment it says where a question, its solution and its tests begin."""
+    return [new_raw_cell("\n".join(block.body))]
+
+
+_CELLS = {"code-cell": _code_cells, "raw-cell": _raw_cells}
 
 
 def _cell_metadata(options: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +133,10 @@ def _text(block: Text, context: Context) -> str:
         raise context.source.error(line, f"link {link[0]!r} to a page; use {{doc}} or {{ref}}")
     text = DISPLAY_MATH.sub(lambda math: _display_math(math, block, context), text)
     text = convert_roles(text, block.line, context)
-    number = chapter_number(context.source.path)
-    return _HEADING.sub(f"# {number}. ", _TARGET.sub("", text))
+    text = _TARGET.sub("", text)
+    if context.source.path.parent.name == "assignments":
+        return text
+    return _HEADING.sub(f"# {chapter_number(context.source.path)}. ", text)
 
 
 def _display_math(math: re.Match[str], block: Text, context: Context) -> str:

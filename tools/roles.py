@@ -42,7 +42,8 @@ class Context:
         """Text linked to another chapter's notebook; plain for this page and other pages."""
         if page == self.source.path or page.parent.name != "chapters":
             return text
-        return f"[{text}]({page.stem}.ipynb)"
+        above = "../" if self.source.path.parent.name == "assignments" else ""
+        return f"[{text}]({above}{page.stem}.ipynb)"
 
 
 def convert_roles(text: str, line: int, context: Context) -> str:

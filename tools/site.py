@@ -46,9 +46,15 @@ def chapter_paths(root: Path = ROOT) -> list[Path]:
     return sorted((root / "book" / "chapters").glob("[0-9][0-9]_*.md"))
 
 
-def notebook_path(chapter: Path, root: Path = ROOT) -> Path:
-    """The notebook made from a chapter."""
-    return root / "notebooks" / f"{chapter.stem}.ipynb"
+def assignment_paths(root: Path = ROOT) -> list[Path]:
+    """The masters of the assignments, with solutions: `book/assignments/*.md`."""
+    return sorted((root / "book" / "assignments").glob("*.md"))
+
+
+def notebook_path(page: Path, root: Path = ROOT) -> Path:
+    """The notebook made from a chapter, or the students' made from an assignment."""
+    folder = "assignments" if page.parent.name == "assignments" else ""
+    return root / "notebooks" / folder / f"{page.stem}.ipynb"
 
 
 def bibliography_path(root: Path = ROOT) -> Path:

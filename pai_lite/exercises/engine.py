@@ -63,6 +63,31 @@ class Verdict:
         return f"{'Correct.' if self.correct else 'Not yet.'} {self.reason}"
 
 
+class NoAnswerError(Exception):
+    """A function still returns nothing."""
+
+
+def called_on(*arguments: Callable[[], Any]) -> Callable[[Any], Any]:
+    """Return a probe that calls a function on arguments, each made anew.
+
+    What is no function passes as it is, so that the right answer can be given as a value: the
+    check of a graded question must not hold a solution.
+    """
+
+    def probe(answer: Any) -> Any:
+        return returned(answer, *(make() for make in arguments)) if callable(answer) else answer
+
+    return probe
+
+
+def returned(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function of the reader returns, which is something."""
+    value = function(*arguments)
+    if value is None or value is ...:
+        raise NoAnswerError("Your function returns None: replace the three dots, and return.")
+    return value
+
+
 def chosen_of(letters: str) -> Callable[[str], str]:
     """Return a probe of answers that choose among letters: those chosen, in order and once."""
     return lambda answer: "".join(sorted(set(answer.lower()) & set(letters)))
@@ -76,6 +101,8 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
         return Verdict(False, f"A function is wanted; this is a {type(answer).__name__}.")
     try:
         value = exercise.probe(answer)
+    except NoAnswerError as error:
+        return Verdict(False, str(error))
     except Exception as error:  # whatever the reader's code raises is the answer to it
         return Verdict(False, f"Your answer raised {type(error).__name__}: {error}")
     if same(value, exercise.probe(exercise.right)):

@@ -1,0 +1,166 @@
+"""Make the assignments: the students' notebooks, and what their instructors need.
+
+python -m tools.assignments [--check] [--variant N] [name ...]
+
+Every master in `book/assignments` becomes `notebooks/assignments/NAME.ipynb`, without solutions
+and hidden tests, and in the ignored folder `_build/assignments/NAME` the executed solution, the
+tests as otter-grader reads them, and a bundle for Gradescope.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from textwrap import indent
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from nbformat.v4 import new_raw_cell
+
+from pai_lite.files import whole_file
+from tools.convert import convert
+from tools.notebooks import METADATA, execute
+from tools.site import ROOT, assignment_paths, notebook_path, repository
+
+CONFIG = {"init_cell": False, "export_cell": False, "check_all_cell": False, "generate": True}
+CONFIG |= {"tests": {"files": True}}
+QUESTION = "# BEGIN QUESTION"
+_TEST = re.compile(
+    r'\A(?P<head>""" # BEGIN TEST CONFIG\n.*?# END TEST CONFIG\n)(?P<code>.*)', re.DOTALL
+)
+GRADESCOPE = Path(__file__).parent / "gradescope"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make the assignments.")
+    parser.add_argument("names", nargs="*", help="beginnings of assignment names, such as hw1")
+    parser.add_argument("--check", action="store_true", help="write nothing; list what is stale")
+    parser.add_argument("--variant", type=int, default=0, help="seed of the hidden tests' inputs")
+    arguments = parser.parse_args()
+    if arguments.check:
+        return _report(stale_assignments(ROOT))
+    try:
+        for master in assignment_paths():
+            if any(master.stem.startswith(name) for name in arguments.names or [""]):
+                print(f"{master.stem}: {build(master, ROOT, arguments.variant)}", flush=True)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(master: Path, root: Path, variant: int = 0) -> Path:
+    """Make the students' notebook and the instructors' folder of a master; return the folder.
+
+    Raises ValueError when a cell of the master fails, or its own tests fail on its solutions.
+    """
+    notebook = prepared(master, root, variant)
+    execute(notebook, master.stem)
+    folder = root / "_build" / "assignments" / master.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        made = otter_assign(notebook, Path(temporary), master.stem)
+        _write(student_notebook(made, master), notebook_path(master, root))
+        _copy(made / "autograder" / f"{master.stem}.ipynb", folder / "solution.ipynb")
+        (tests,) = (made / "autograder").glob("*-autograder_*.zip")
+        _copy(tests, folder / "autograder.zip")
+    write_gradescope(folder, root)
+    return folder
+
+
+def prepared(master: Path, root: Path, variant: int = 0) -> NotebookNode:
+    """The notebook of a master as otter reads it: its configuration, and the variant put in."""
+    notebook = convert(master, root)
+    for cell in notebook.cells:
+        cell.source = _TEST.sub(lambda test: _wrapped(test, variant), cell.source)
+        if cell.source.startswith(QUESTION):
+            cell.source += "\ncheck_cell: false"
+    configuration = yaml.safe_dump({"name": master.stem, **CONFIG})
+    notebook.cells.insert(0, new_raw_cell(f"# ASSIGNMENT CONFIG\n{configuration}"))
+    return notebook
+
+
+def _wrapped(test: re.Match[str], variant: int) -> str:
+    """A test as a function: doctest, by which otter tests, would show every bare expression."""
+    code = re.sub(r"\bVARIANT\b", str(variant), test["code"]).strip()
+    return f"{test['head']}def hidden():\n{indent(code, '    ')}\nhidden()"
+
+
+def otter_assign(
+    notebook: NotebookNode, folder: Path, name: str, *, run_tests: bool = True
+) -> Path:
+    """Let otter split a notebook; return the folder that holds `student` and `autograder`."""
+    master = folder / f"{name}.ipynb"
+    nbformat.write(notebook, master)
+    otter = Path(sys.executable).with_name("otter")
+    options = ["--no-pdfs", *([] if run_tests else ["--no-run-tests"])]
+    command = [otter, "assign", *options, master, folder / "made"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{name}: otter assign failed; mend the master.\n{done.stderr[-4000:]}")
+    return folder / "made"
+
+
+def student_notebook(made: Path, master: Path) -> NotebookNode:
+    """The students' notebook that otter has made, without otter's own metadata."""
+    notebook = nbformat.read(made / "student" / f"{master.stem}.ipynb", as_version=4)
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for position, cell in enumerate(notebook.cells):
+        cell.id = f"{master.stem[:8]}-{position:03d}".replace("_", "-")
+    return notebook
+
+
+def stale_assignments(root: Path) -> list[str]:
+    """The students' notebooks that are not what their master says."""
+    expected = {notebook_path(master, root): master for master in assignment_paths(root)}
+    found = set((root / "notebooks" / "assignments").glob("*.ipynb"))
+    stale = [f"{path.name}: no such assignment; delete it" for path in found - set(expected)]
+    for path, master in expected.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            notebook = prepared(master, root)
+            made = otter_assign(notebook, Path(temporary), master.stem, run_tests=False)
+            if not path.exists() or student_notebook(made, master) != nbformat.read(path, 4):
+                stale.append(f"{path.name}: {master.name} says something else")
+    return stale
+
+
+def write_gradescope(folder: Path, root: Path) -> None:
+    """Write the bundle for Gradescope: its two scripts, and the tests."""
+    with whole_file(folder / "gradescope.zip") as path, zipfile.ZipFile(path, "w") as bundle:
+        for script in ("setup.sh", "run_autograder"):
+            text = (GRADESCOPE / script).read_text(encoding="utf8")
+            entry = zipfile.ZipInfo(script)
+            entry.external_attr = 0o755 << 16
+            bundle.writestr(entry, text.replace("@REPOSITORY@", repository(root)))
+        bundle.write(folder / "autograder.zip", "autograder.zip")
+
+
+def _report(stale: list[str]) -> int:
+    for line in stale:
+        print(f"stale: {line}")
+    if stale:
+        print("Run `make assignments`.")
+    return 1 if stale else 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    with whole_file(target) as path:
+        shutil.copy(source, path)
+
+
+def _write(notebook: NotebookNode, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
