@@ -14,7 +14,7 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type
 	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
 	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 
-.PHONY: help book test coverage mutants bench notebooks results-pages results-quick lab serve \
+.PHONY: help book test coverage mutants bench notebooks assignments results-pages results-quick lab serve \
 	lint links clean
 
 help: ## list the targets
@@ -57,6 +57,10 @@ bench: $(READY) ## measure what scoring costs (ten minutes; options: ARGS="--qui
 notebooks: $(READY) ## make the notebooks again, executing those whose code changed
 	$(BIN)/python -m tools.notebooks
 	@echo "The notebooks are in $(CURDIR)/notebooks"
+
+assignments: $(READY) ## make the assignments: student notebooks, and tests and solutions
+	$(BIN)/python -m tools.assignments $(ARGS)
+	@echo "For instructors alone: $(CURDIR)/_build/assignments"
 
 results-pages: $(READY) ## write the pages that are made from measured results
 	$(BIN)/python -m tools.results_pages

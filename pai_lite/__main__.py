@@ -1,4 +1,4 @@
-"""The command line: ``prune`` one network, fill a ``grid``, ``report`` what came of it."""
+"""The command line: ``prune`` a network, fill a ``grid``, ``report`` on it, ``grade`` a course."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 from pai_lite.cells import DENSE
 from pai_lite.cluster import map_on_ray
+from pai_lite.course.commands import add_grade
 from pai_lite.data import DATA_NAMES, load_data
 from pai_lite.distributed import process_group
 from pai_lite.grid import read_grid, run_grid
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     prune.set_defaults(run=run_prune)
     add_grid(commands)
     add_report(commands)
+    add_grade(commands)
     return parser
 
 

@@ -10,6 +10,7 @@ tests as otter-grader reads them, and a bundle for Gradescope.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -71,6 +72,8 @@ def build(master: Path, root: Path, variant: int = 0) -> Path:
         _write(student_notebook(made, master), notebook_path(master, root))
         _copy(made / "autograder" / f"{master.stem}.ipynb", folder / "solution.ipynb")
         (tests,) = (made / "autograder").glob("*-autograder_*.zip")
+        with zipfile.ZipFile(tests, "a") as bundle:
+            bundle.writestr("written.json", json.dumps(written_questions(notebook)))
         _copy(tests, folder / "autograder.zip")
     write_gradescope(folder, root)
     return folder
@@ -130,6 +133,13 @@ def stale_assignments(root: Path) -> list[str]:
             if not path.exists() or student_notebook(made, master) != nbformat.read(path, 4):
                 stale.append(f"{path.name}: {master.name} says something else")
     return stale
+
+
+def written_questions(notebook: NotebookNode) -> dict[str, float]:
+    """The points of the questions that a person grades, which otter's tests leave out."""
+    raw = (cell.source for cell in notebook.cells if cell.source.startswith(QUESTION))
+    questions = (yaml.safe_load(source) for source in raw)
+    return {q["name"]: q["points"] for q in questions if q.get("manual")}
 
 
 def write_gradescope(folder: Path, root: Path) -> None:
