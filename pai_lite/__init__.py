@@ -29,7 +29,7 @@ from pai_lite.data import Data, Split, load_data
 from pai_lite.downloads import DownloadError
 from pai_lite.ensemble import fit_each, fit_many
 from pai_lite.evaluation import accuracy
-from pai_lite.exercises import EXERCISES, check
+from pai_lite.exercises import EXERCISES, QUESTIONS, check
 from pai_lite.gradients import hessian_gradient_product, mean_gradient
 from pai_lite.grid import Grid, read_grid, run_grid
 from pai_lite.later import Ticket, prune_later
@@ -65,6 +65,7 @@ __all__ = [
     "EXERCISES",
     "METHODS",
     "MODELS",
+    "QUESTIONS",
     "RECIPES",
     "Cell",
     "ChannelMask",

@@ -1,6 +1,6 @@
 """Make the assignments: the students' notebooks, and what their instructors need.
 
-python -m tools.assignments [--check] [--variant N] [name ...]
+python -m tools.assignments [--variant N] [name ...]
 
 Every master in `book/assignments` becomes `notebooks/assignments/NAME.ipynb`, without solutions
 and hidden tests, and in the ignored folder `_build/assignments/NAME` the executed solution, the
@@ -36,6 +36,7 @@ QUESTION = "# BEGIN QUESTION"
 _TEST = re.compile(
     r'\A(?P<head>""" # BEGIN TEST CONFIG\n.*?# END TEST CONFIG\n)(?P<code>.*)', re.DOTALL
 )
+INSTRUCTORS = ROOT / "_build" / "assignments"
 GRADESCOPE = Path(__file__).parent / "gradescope"
 
 
@@ -43,45 +44,54 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make the assignments.")
     parser.add_argument("names", nargs="*", help="beginnings of assignment names, such as hw1")
-    parser.add_argument("--check", action="store_true", help="write nothing; list what is stale")
     parser.add_argument("--variant", type=int, default=0, help="seed of the hidden tests' inputs")
     arguments = parser.parse_args()
-    if arguments.check:
-        return _report(stale_assignments(ROOT))
     try:
         for master in assignment_paths():
             if any(master.stem.startswith(name) for name in arguments.names or [""]):
-                print(f"{master.stem}: {build(master, ROOT, arguments.variant)}", flush=True)
+                student, folder = build(master, INSTRUCTORS, arguments.variant)
+                _write(student, notebook_path(master))
+                print(f"{master.stem}: {folder}", flush=True)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def build(master: Path, root: Path, variant: int = 0) -> Path:
-    """Make the students' notebook and the instructors' folder of a master; return the folder.
+def build(
+    master: Path, out: Path, variant: int = 0, *, run_tests: bool = True
+) -> tuple[NotebookNode, Path]:
+    """Make what instructors need, in a folder of ``out``.
 
-    Raises ValueError when a cell of the master fails, or its own tests fail on its solutions.
+    Args:
+        variant: seed of the inputs that hidden tests draw.
+        run_tests: let otter run the hidden tests on the solutions, too.
+
+    Returns:
+        The students' notebook, and the folder.
+
+    Raises:
+        ValueError: a cell of the master fails, or a hidden test fails on the solutions.
     """
-    notebook = prepared(master, root, variant)
+    notebook = prepared(master, variant)
     execute(notebook, master.stem)
-    folder = root / "_build" / "assignments" / master.stem
+    folder = out / master.stem
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        made = otter_assign(notebook, Path(temporary), master.stem)
-        _write(student_notebook(made, master), notebook_path(master, root))
-        _copy(made / "autograder" / f"{master.stem}.ipynb", folder / "solution.ipynb")
+        made = otter_assign(notebook, Path(temporary), master.stem, run_tests=run_tests)
+        student = student_notebook(made, master)
         (tests,) = (made / "autograder").glob("*-autograder_*.zip")
         with zipfile.ZipFile(tests, "a") as bundle:
             bundle.writestr("written.json", json.dumps(written_questions(notebook)))
         _copy(tests, folder / "autograder.zip")
-    write_gradescope(folder, root)
-    return folder
+        _copy(made / "autograder" / f"{master.stem}.ipynb", folder / "solution.ipynb")
+    write_gradescope(folder)
+    return student, folder
 
 
-def prepared(master: Path, root: Path, variant: int = 0) -> NotebookNode:
+def prepared(master: Path, variant: int = 0) -> NotebookNode:
     """The notebook of a master as otter reads it: its configuration, and the variant put in."""
-    notebook = convert(master, root)
+    notebook = convert(master)
     for cell in notebook.cells:
         cell.source = _TEST.sub(lambda test: _wrapped(test, variant), cell.source)
         if cell.source.startswith(QUESTION):
@@ -121,20 +131,6 @@ def student_notebook(made: Path, master: Path) -> NotebookNode:
     return notebook
 
 
-def stale_assignments(root: Path) -> list[str]:
-    """The students' notebooks that are not what their master says."""
-    expected = {notebook_path(master, root): master for master in assignment_paths(root)}
-    found = set((root / "notebooks" / "assignments").glob("*.ipynb"))
-    stale = [f"{path.name}: no such assignment; delete it" for path in found - set(expected)]
-    for path, master in expected.items():
-        with tempfile.TemporaryDirectory() as temporary:
-            notebook = prepared(master, root)
-            made = otter_assign(notebook, Path(temporary), master.stem, run_tests=False)
-            if not path.exists() or student_notebook(made, master) != nbformat.read(path, 4):
-                stale.append(f"{path.name}: {master.name} says something else")
-    return stale
-
-
 def written_questions(notebook: NotebookNode) -> dict[str, float]:
     """The points of the questions that a person grades, which otter's tests leave out."""
     raw = (cell.source for cell in notebook.cells if cell.source.startswith(QUESTION))
@@ -142,23 +138,15 @@ def written_questions(notebook: NotebookNode) -> dict[str, float]:
     return {q["name"]: q["points"] for q in questions if q.get("manual")}
 
 
-def write_gradescope(folder: Path, root: Path) -> None:
+def write_gradescope(folder: Path) -> None:
     """Write the bundle for Gradescope: its two scripts, and the tests."""
     with whole_file(folder / "gradescope.zip") as path, zipfile.ZipFile(path, "w") as bundle:
         for script in ("setup.sh", "run_autograder"):
             text = (GRADESCOPE / script).read_text(encoding="utf8")
             entry = zipfile.ZipInfo(script)
             entry.external_attr = 0o755 << 16
-            bundle.writestr(entry, text.replace("@REPOSITORY@", repository(root)))
+            bundle.writestr(entry, text.replace("@REPOSITORY@", repository()))
         bundle.write(folder / "autograder.zip", "autograder.zip")
-
-
-def _report(stale: list[str]) -> int:
-    for line in stale:
-        print(f"stale: {line}")
-    if stale:
-        print("Run `make assignments`.")
-    return 1 if stale else 0
 
 
 def _copy(source: Path, target: Path) -> None:
