@@ -75,16 +75,22 @@ class Kernel:
         self.folder = self._root / "work"
         (self.folder / "tmp").mkdir(parents=True)
 
-    def __enter__(self) -> Kernel:
         connection = self._root / "connection.json"
-        settings = self._root / "settings.json"
-        settings.write_text(json.dumps(self._settings(connection)), encoding="utf8")
         self._manager = _Manager(connection_file=str(connection))
-        self._manager.settings = settings
-        self._manager.start_kernel(cwd=str(self.folder), env=self._environment())
+        self._manager.settings = self._root / "settings.json"
+        settings = json.dumps(self._settings(connection))
+        self._manager.settings.write_text(settings, encoding="utf8")
         self._client: BlockingKernelClient = self._manager.blocking_client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=START_SECONDS)
+
+    def __enter__(self) -> Kernel:
+        try:
+            self._manager.start_kernel(cwd=str(self.folder), env=self._environment())
+            self._client.load_connection_info(self._manager.get_connection_info())
+            self._client.start_channels()
+            self._client.wait_for_ready(timeout=START_SECONDS)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
