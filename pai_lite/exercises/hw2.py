@@ -87,7 +87,11 @@ def probe_difference(answer: Any) -> Any:
     few, asked[:] = len(asked) <= 3, []
     returned(answer, cubes, w.clone())
     unit = torch.finfo(torch.float64).eps ** (1 / 3)
-    return {"estimate": estimate, "at most three calls": few, "step": max(asked, default=0.0) / unit}
+    return {
+        "estimate": estimate,
+        "at most three calls": few,
+        "step": max(asked, default=0.0) / unit,
+    }
 
 
 def estimated(*values: float, step: float = 5**0.5, few: bool = True) -> Any:
@@ -151,7 +155,7 @@ EXERCISES: dict[int, Exercise] = {
     ),
     2: Exercise(
         right=(EXACT, FIRST),
-        praise="Even at half of each weight the first order is far off for two of the three.",
+        praise="At half of each weight the first order is off by 40% and more for two of the three.",
         hint="The loss here is w_0^2 w_1 + w_0 w_2 at w = (1, -2, 0.5), with eps = 0.5. There "
         "g = (-3.5, 1, 1), so G = 14.25, and Hg = (17, -7, -3.5). Do one weight by hand.",
         probe=called_on(lambda: cubic_loss, lambda: vector(1.0, -2.0, 0.5), lambda: 0.5),
@@ -269,7 +273,7 @@ EXERCISES: dict[int, Exercise] = {
     ),
     5: Exercise(
         right=estimated(*CENTRAL),
-        praise="With half a unit of step the error is two percent, with your own step it is tiny.",
+        praise="The step 0.5 gives an error of two percent; your own step gives a tiny one.",
         hint="The gradient here has the entries w_i^3, at w = (2, 0, -1) and with step 0.5. "
         "Check the length of your move: w + t g / |g| is at the distance t from w. Then look at "
         "your own step; in float64 at this w it is 1.354e-5.",
