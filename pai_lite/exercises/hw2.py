@@ -155,7 +155,7 @@ EXERCISES: dict[int, Exercise] = {
     ),
     2: Exercise(
         right=(EXACT, FIRST),
-        praise="At half of each weight the first order is off by 40% and more for two of the three.",
+        praise="At half of each weight the first order is far off for two of the three.",
         hint="The loss here is w_0^2 w_1 + w_0 w_2 at w = (1, -2, 0.5), with eps = 0.5. There "
         "g = (-3.5, 1, 1), so G = 14.25, and Hg = (17, -7, -3.5). Do one weight by hand.",
         probe=called_on(lambda: cubic_loss, lambda: vector(1.0, -2.0, 0.5), lambda: 0.5),
