@@ -29,8 +29,8 @@ from tools.assignments import build
 from tools.convert import convert
 from tools.site import ROOT, assignment_paths, notebook_path
 
-LIMITS = Limits(cell=30, submission=400)
-ENDLESS = Limits(cell=8, submission=400)
+LIMITS = Limits(cell=60, submission=600)
+ENDLESS = Limits(cell=15, submission=600)
 MASTERS = {path.stem.split("_")[0]: path for path in assignment_paths()}
 SUBMISSIONS = ("half-right", "crashing", "endless", "cheating")
 SOLUTION = re.compile(r"# BEGIN SOLUTION\n(.*?)# END SOLUTION", re.DOTALL)
