@@ -216,13 +216,13 @@ EXERCISES: dict[int, Exercise] = {
             ),
             Mistake(
                 "all equals first",
-                [[5, 0], [5, 1], [10, 1]],
+                [[5, 0], [5, 0], [10, 1]],
                 "You counted all weights with a score of at least that of the weight that the "
                 "layer waits for. Of its equals only those before it in the queue come first.",
             ),
             Mistake(
                 "no equal first",
-                [[2, 0], [2, 1], [10, 1]],
+                [[2, 0], [2, 0], [10, 1]],
                 "You counted only larger scores. Equal scores that come before it in the queue "
                 "are kept first.",
             ),
