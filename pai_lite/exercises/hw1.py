@@ -178,9 +178,7 @@ EXERCISES: dict[int, Exercise] = {
                 "lower flat index come first; reversing an ascending order turns ties around.",
             ),
             Mistake(
-                "rounded down",
-                [[[0, 2], [1]], [[0], [1]]],
-                "You cut k off: 3.6 is rounded to 4.",
+                "rounded down", [[[0, 2], [1]], [[0], [1]]], "You cut k off: 3.6 is rounded to 4."
             ),
             Mistake(
                 "rounded up",
@@ -211,8 +209,7 @@ EXERCISES: dict[int, Exercise] = {
             Mistake(
                 "one too few",
                 [[1, 0], [4, 1], [9, 1]],
-                "Your k is one too small: it is the largest k at which some layer still keeps "
-                "too few weights.",
+                "Your k is one too small: with it, some layer still keeps too few weights.",
             ),
             Mistake(
                 "all equals first",
