@@ -1,32 +1,298 @@
-"""Checks of the first assignment, on connection sensitivity."""
+"""Checks of the first assignment, on connection sensitivity.
+
+The answers are values on small inputs: the check of a graded question holds no solution.
+"""
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-from pai_lite.exercises.engine import Exercise, Mistake, called_on
+import torch
+from torch import Tensor
+
+from pai_lite.exercises.engine import Exercise, Mistake, returned
 
 PREFIX = "hw1"
 
 POINT = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+SCORES = (
+    torch.tensor([[0.5, 0.1, 0.5], [0.0, 0.3, 0.5]], dtype=torch.float64),
+    torch.tensor([0.5, 0.9, 0.1, -0.2], dtype=torch.float64),
+)
+DENSITIES = (0.36, 0.25)  # of 10 weights: 3.6, and 2.5, which goes to the even number
+CHAIN = (
+    torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64),
+    torch.tensor([[2.0, 1.0], [-1.0, 1.0]], dtype=torch.float64),
+)
 
 
-def cubic(w: torch.Tensor) -> torch.Tensor:
-    """Return a loss whose gradient is easy by hand: 3 w squared."""
+def cubic(w: Tensor) -> Tensor:
+    """Return the mean loss of the first batch, whose gradient is 3 w squared."""
     return (w**3).sum()
+
+
+def falling(w: Tensor) -> Tensor:
+    """Return the mean loss of the second batch, whose gradient is -2 w."""
+    return -(w**2).sum()
+
+
+def powers(W: list[Tensor]) -> Tensor:
+    """Return a loss of two matrices whose gradients are 2 W[0] and 3 W[1] squared."""
+    return (W[0] ** 2).sum() + (W[1] ** 3).sum()
+
+
+def probe_score(answer: Any) -> Any:
+    """Call an answer on batches of one and of three examples; say in words if it changes w."""
+    if not callable(answer):
+        return answer
+    w = POINT.clone().requires_grad_()
+    scores = returned(answer, [cubic, falling], [1, 3], w)
+    if not w.requires_grad or w.grad is not None or not torch.equal(w, POINT):
+        return "w has changed"
+    return "scores require gradients" if getattr(scores, "requires_grad", False) else scores
+
+
+def probe_masks(answer: Any) -> Any:
+    """Return the flat indices that an answer keeps in each layer, for two densities."""
+    if not callable(answer):
+        return answer
+    kept = [returned(answer, [z.clone() for z in SCORES], density) for density in DENSITIES]
+    if any(mask.dtype != torch.bool for masks in kept for mask in masks):
+        return "not boolean"
+    if any(m.shape != z.shape for masks in kept for m, z in zip(masks, SCORES, strict=True)):
+        return "other shapes"
+    return [[mask.flatten().nonzero().flatten().tolist() for mask in masks] for masks in kept]
+
+
+def probe_collapse(answer: Any) -> Any:
+    """Return k and the layer for one, two and five weights a layer."""
+    if not callable(answer):
+        return answer
+    return [list(returned(answer, [z.clone() for z in SCORES], least)) for least in (1, 2, 5)]
+
+
+def probe_units(answer: Any) -> Any:
+    """Return the sums for the chain of two layers, or say in words if it changes."""
+    if not callable(answer):
+        return answer
+    W = [matrix.clone().requires_grad_() for matrix in CHAIN]
+    sums = returned(answer, powers, W)
+    if any(matrix.grad is not None or not matrix.requires_grad for matrix in W):
+        return "W has changed"
+    return sums
+
+
+def doubles(*numbers: float) -> Tensor:
+    """Return numbers as a tensor of dtype float64."""
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def sums(into: tuple[float, float], out: tuple[float, float]) -> list[Tensor]:
+    """Return sums into and out of two units, as the fourth question wants them."""
+    return [torch.stack([doubles(*into), doubles(*out)])]
 
 
 EXERCISES: dict[int, Exercise] = {
     1: Exercise(
-        right=torch.tensor([0.375, 3.0, 24.0]),
-        praise="On the sum of cubes the score is 3 |w|^3.",
-        hint="For the loss sum of w^3, at w = (0.5, -1, 2), compute the score by hand first.",
-        probe=called_on(lambda: cubic, POINT.clone),
+        right=doubles(0.28125, 2.25, 0.0),
+        praise="Three examples count three times as much as one, and what cancels scores zero.",
+        hint="The batches have 1 and 3 examples and the losses sum of w^3 and minus sum of w^2, "
+        "at w = (0.5, -1, 2). Compute the gradient over all four examples by hand, then the "
+        "score.",
+        probe=probe_score,
         mistakes=(
             Mistake(
+                "plain mean",
+                doubles(0.0625, 2.5, 8.0),
+                "You gave both batches the same weight. The second one has three of the four "
+                "examples, and the mean over all examples says so.",
+            ),
+            Mistake(
+                "absolute value first",
+                doubles(0.46875, 2.25, 12.0),
+                "You took absolute values before averaging. On the third weight the two batches "
+                "pull in opposite directions and cancel; your score counts them as importance.",
+            ),
+            Mistake(
+                "sum",
+                doubles(1.125, 9.0, 0.0),
+                "You summed over the examples. The order is right, but the loss is a mean: "
+                "the scores must not grow with the number of examples.",
+            ),
+            Mistake(
                 "sign",
-                torch.tensor([0.375, -3.0, 24.0]),
-                "Your scores keep a sign.",
+                doubles(-0.28125, -2.25, 0.0),
+                "Your scores keep a sign. A weight whose removal would lower the loss and one "
+                "whose removal would raise it both matter: take the absolute value.",
+            ),
+            Mistake(
+                "gradient only",
+                doubles(0.5625, 2.25, 0.0),
+                "This is the gradient in the weight. The score is the derivative in a "
+                "coefficient in front of the weight, which has one more factor.",
+            ),
+            Mistake(
+                "changed",
+                "w has changed",
+                "Your function leaves a trace in w: a gradient, or a change of its values or "
+                "of requires_grad. Work on a copy that is detached.",
+            ),
+            Mistake(
+                "graph",
+                "scores require gradients",
+                "Your scores still require gradients: they hold on to the whole graph. "
+                "Detach them.",
+            ),
+        ),
+    ),
+    2: Exercise(
+        right=[[[0, 2, 5], [1]], [[0], [1]]],
+        praise="Exactly k weights, and equals in the order of their places.",
+        hint="The layers are [[0.5, 0.1, 0.5], [0, 0.3, 0.5]] and [0.5, 0.9, 0.1, -0.2], the "
+        "densities 0.36 and 0.25, so k is 4 and 2. Write down the queue of all ten weights.",
+        probe=probe_masks,
+        mistakes=(
+            Mistake(
+                "threshold",
+                [[[0, 2, 5], [0, 1]], [[0, 2, 5], [0, 1]]],
+                "You keep every score that is at least the k-th largest. Four weights share the "
+                "score 0.5, so a threshold keeps all of them: five weights where 4 and 2 are "
+                "wanted.",
+            ),
+            Mistake(
+                "strict threshold",
+                [[[], [1]], [[], [1]]],
+                "You keep the scores above the k-th largest. Four weights share the score 0.5, "
+                "so a threshold keeps none of them: one weight where 4 and 2 are wanted.",
+            ),
+            Mistake(
+                "by layer",
+                [[[0, 2], [1]], [[0, 2], [1]]],
+                "You kept a share of each layer. The k largest are meant over all layers "
+                "together, whatever that leaves in a layer.",
+            ),
+            Mistake(
+                "last first",
+                [[[2, 5], [0, 1]], [[], [0, 1]]],
+                "Among equal scores you keep those that come last. The first layer and the "
+                "lower flat index come first; reversing an ascending order turns ties around.",
+            ),
+            Mistake(
+                "rounded down", [[[0, 2], [1]], [[0], [1]]], "You cut k off: 3.6 is rounded to 4."
+            ),
+            Mistake(
+                "rounded up",
+                [[[0, 2, 5], [1]], [[0, 2], [1]]],
+                "You round 2.5 up. round(2.5) is 2 in Python: a half goes to the even number.",
+            ),
+            Mistake(
+                "not boolean",
+                "not boolean",
+                "The masks must have dtype torch.bool; numbers would multiply, but not select.",
+            ),
+            Mistake(
+                "shapes",
+                "other shapes",
+                "A mask has the shape of the scores of its layer; yours are flat, or in another "
+                "order of layers.",
+            ),
+        ),
+    ),
+    3: Exercise(
+        right=[[2, 0], [5, 1], [10, 1]],
+        praise="The place of a weight in the queue says when it comes; the rest is a maximum.",
+        hint="The layers are those of the check of question 2, and r is 1, 2 and 5. Number the "
+        "ten weights by their places in the queue, from 1. Which place has the r-th weight of "
+        "each layer?",
+        probe=probe_collapse,
+        mistakes=(
+            Mistake(
+                "one too few",
+                [[1, 0], [4, 1], [9, 1]],
+                "Your k is one too small: with it, some layer still keeps too few weights.",
+            ),
+            Mistake(
+                "all equals first",
+                [[5, 0], [5, 0], [10, 1]],
+                "You counted all weights with a score of at least that of the weight that the "
+                "layer waits for. Of its equals only those before it in the queue come first.",
+            ),
+            Mistake(
+                "no equal first",
+                [[2, 0], [2, 0], [10, 1]],
+                "You counted only larger scores. Equal scores that come before it in the queue "
+                "are kept first.",
+            ),
+            Mistake(
+                "always one",
+                [[2, 0], [2, 0], [2, 0]],
+                "Your answer does not depend on r: it is that for one weight in every layer.",
+            ),
+            Mistake(
+                "from one",
+                [[2, 1], [5, 2], [10, 2]],
+                "The numbers k are right. Layers are counted from 0.",
+            ),
+            Mistake(
+                "swapped",
+                [[0, 2], [1, 5], [1, 10]],
+                "Both numbers are right, in the wrong order: k comes first, then the layer.",
+            ),
+            Mistake(
+                "first to be safe",
+                [[2, 1], [5, 0], [10, 0]],
+                "The numbers k are right. Your layer is not the one that falls short when one "
+                "weight less is kept.",
+            ),
+        ),
+    ),
+    4: Exercise(
+        right=sums((10.0, 20.0), (21.0, 6.0)),
+        praise="Rows lead into a unit and columns out of it. For this loss the two sums differ; "
+        "with ReLU they will not.",
+        hint="The loss is the sum of W_1 squared plus the sum of W_2 cubed, W_1 = [[1, 2], "
+        "[3, -1]] and W_2 = [[2, 1], [-1, 1]]. Write down both matrices of products w g, 2 w^2 "
+        "and 3 w^3, and sum one along rows and the other along columns.",
+        probe=probe_units,
+        mistakes=(
+            Mistake(
+                "rows and columns",
+                sums((20.0, 10.0), (27.0, 0.0)),
+                "You summed columns of W_1 and rows of W_2. Row v of W_1 leads into unit v, "
+                "column v of W_2 leads out of it.",
+            ),
+            Mistake(
+                "rows only",
+                sums((10.0, 20.0), (27.0, 0.0)),
+                "The sums into the units are right. Out of unit v leads column v of W_2, not "
+                "row v.",
+            ),
+            Mistake(
+                "absolute values",
+                sums((10.0, 20.0), (27.0, 6.0)),
+                "You summed absolute values, the scores. The law is one of the products with "
+                "their signs, in which terms can cancel.",
+            ),
+            Mistake(
+                "gradients",
+                sums((6.0, 4.0), (15.0, 6.0)),
+                "You summed gradients; every term is a weight times its gradient.",
+            ),
+            Mistake(
+                "swapped",
+                sums((21.0, 6.0), (10.0, 20.0)),
+                "The sums are right; those into the units come first.",
+            ),
+            Mistake(
+                "one a layer",
+                [doubles(30.0), doubles(27.0)],
+                "These are the sums over whole layers. Wanted are the sums at each unit.",
+            ),
+            Mistake(
+                "changed",
+                "W has changed",
+                "Your function leaves a trace in W: a gradient, or a change of requires_grad. "
+                "Work on copies that are detached.",
             ),
         ),
     ),
