@@ -178,9 +178,8 @@ def _draw_sparsity(
     ax: Axes, rows: Sequence[Standing], sparsity: float, color: str, marker: str
 ) -> None:
     found = [row.accuracies[sparsity] for row in rows]
-    bars = [0.0 if math.isnan(one.half) else one.half for one in found]
     ax.errorbar(
-        [one.mean for one in found], range(len(rows)), xerr=bars,
+        [one.mean for one in found], range(len(rows)), xerr=[one.half for one in found],
         color=color, marker=marker, linestyle="none", capsize=3, label=percent(sparsity),
     )  # fmt: skip
 
