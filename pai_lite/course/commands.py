@@ -129,4 +129,4 @@ def run_leaderboard_command(args: argparse.Namespace) -> None:
     options = {"seed_base": args.seed_base, "device": args.device, "workers": args.workers}
     rows = run_leaderboard(args.submissions, args.out, settings, **options)
     failed = rows.loc[rows["test_accuracy"].isna(), "submission"].nunique()
-    print(f"{args.out} has leaderboard.html and leaderboard.csv; {failed} submissions failed.")
+    print(f"{args.out} has leaderboard.html and leaderboard.csv. Failed submissions: {failed}.")
