@@ -13,7 +13,7 @@ import torch
 
 from pai_lite.cells import DENSE
 from pai_lite.cluster import map_on_ray
-from pai_lite.course.commands import add_grade
+from pai_lite.course.commands import add_grade, add_leaderboard
 from pai_lite.data import DATA_NAMES, load_data
 from pai_lite.distributed import process_group
 from pai_lite.grid import read_grid, run_grid
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_grid(commands)
     add_report(commands)
     add_grade(commands)
+    add_leaderboard(commands)
     return parser
 
 
