@@ -47,15 +47,16 @@ def probe_masks(answer: Any) -> Any:
     """Return the kept weights by step, without and with regrow, and what else was done."""
     if not callable(answer):
         return answer
-    calls, w = [0], WEIGHTS.clone()
+    calls, kept, given = [0], [], [WEIGHTS.clone(), WEIGHTS.clone()]
 
     def counted(v: Tensor) -> Tensor:
         calls[0] += 1
         return shallow_loss(v)
 
-    found = [returned(answer, counted, w, [4, 3, 2], regrow) for regrow in (False, True)]
-    kept = [[torch.as_tensor(row).nonzero().flatten().tolist() for row in rows] for rows in found]
-    changed = not torch.equal(w, WEIGHTS)
+    for regrow, w in zip((False, True), given, strict=True):
+        rows = returned(answer, counted, w, [4, 3, 2], regrow)
+        kept.append([torch.as_tensor(row).nonzero().flatten().tolist() for row in rows])
+    changed = not all(torch.equal(w, WEIGHTS) for w in given)
     return [*kept, "changed" if changed else "calls" if calls[0] != 6 else ""]
 
 
@@ -203,6 +204,16 @@ EXERCISES: dict[int, Exercise] = {
                 "swapped",
                 [masks("1234", "145", "34"), masks("1234", "124", "14"), ""],
                 "You have the two cases the wrong way round: with regrow removed weights compete.",
+            ),
+            Mistake(
+                "always",
+                [masks("1234", "145", "34")] * 2 + [""],
+                "With regrow you are right. Without it, removed weights must stay out.",
+            ),
+            Mistake(
+                "never",
+                [masks("1234", "124", "14")] * 2 + [""],
+                "Without regrow you are right. With it, removed weights may compete.",
             ),
             Mistake(
                 "first row",
