@@ -323,6 +323,15 @@ EXERCISES: dict[int, Exercise] = {
                 "the product with the Hessian.",
             ),
             Mistake(
+                "gradient of removed weights in the product",
+                [
+                    [([3, 3, 2], 0.3898), ([2, 2, 2], 0.193), ([1, 2, 1], 0.0)],
+                    [([4, 2, 2], 0.3108), ([3, 2, 1], 0.2798), ([2, 1, 1], 0.0502)],
+                ],
+                "Your G is that of the kept weights. The gradient that is multiplied by the "
+                "Hessian must lose its entries for removed weights too.",
+            ),
+            Mistake(
                 "norm over all",
                 [
                     [([3, 3, 2], 0.3938), ([1, 3, 2], 0.3216), ([0, 3, 1], 0.0073)],
