@@ -166,6 +166,7 @@ def draw(rows: Sequence[Standing]) -> Figure:
             _draw_sparsity(ax, rows, sparsity, *MARKS[place % len(MARKS)])
         ax.set_yticks(range(len(rows)), [shorten(row.label) for row in rows])
         ax.invert_yaxis()
+        ax.set_xlim(0, 100)  # an interval may reach further, an accuracy cannot
         ax.set_xlabel("test accuracy (%)")
         ax.grid(axis="x", alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
