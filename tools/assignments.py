@@ -123,9 +123,10 @@ def otter_assign(
 
 
 def student_notebook(made: Path, master: Path) -> NotebookNode:
-    """The students' notebook that otter has made, without otter's own metadata."""
+    """The students' notebook that otter has made; `otter run` asks for the name in it."""
     notebook = nbformat.read(made / "student" / f"{master.stem}.ipynb", as_version=4)
-    notebook.metadata = nbformat.from_dict(METADATA)
+    otter = {"assignment_name": master.stem}
+    notebook.metadata = nbformat.from_dict({**METADATA, "otter": otter})
     for position, cell in enumerate(notebook.cells):
         cell.id = f"{master.stem[:8]}-{position:03d}".replace("_", "-")
     return notebook
