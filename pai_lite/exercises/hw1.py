@@ -5,92 +5,19 @@ The answers are values on small inputs: the check of a graded question holds no 
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from pai_lite.exercises.engine import Exercise, Mistake, returned
+from pai_lite.exercises.engine import Exercise, Mistake
+from pai_lite.exercises.hw1_probes import (
+    KEPT,
+    SUMS,
+    doubles,
+    probe_collapse,
+    probe_masks,
+    probe_score,
+    probe_units,
+    sums,
+)
 
 PREFIX = "hw1"
-
-POINT = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-SCORES = (
-    torch.tensor([[0.5, 0.1, 0.5], [0.0, 0.3, 0.5]], dtype=torch.float64),
-    torch.tensor([0.5, 0.9, 0.1, -0.2], dtype=torch.float64),
-)
-DENSITIES = (0.36, 0.25)  # of 10 weights: 3.6, and 2.5, which goes to the even number
-CHAIN = (
-    torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64),
-    torch.tensor([[2.0, 1.0], [-1.0, 1.0]], dtype=torch.float64),
-)
-
-
-def cubic(w: Tensor) -> Tensor:
-    """Return the mean loss of the first batch, whose gradient is 3 w squared."""
-    return (w**3).sum()
-
-
-def falling(w: Tensor) -> Tensor:
-    """Return the mean loss of the second batch, whose gradient is -2 w."""
-    return -(w**2).sum()
-
-
-def powers(W: list[Tensor]) -> Tensor:
-    """Return a loss of two matrices whose gradients are 2 W[0] and 3 W[1] squared."""
-    return (W[0] ** 2).sum() + (W[1] ** 3).sum()
-
-
-def probe_score(answer: Any) -> Any:
-    """Call an answer on batches of one and of three examples; say in words if it changes w."""
-    if not callable(answer):
-        return answer
-    w = POINT.clone().requires_grad_()
-    scores = returned(answer, [cubic, falling], [1, 3], w)
-    if not w.requires_grad or w.grad is not None or not torch.equal(w, POINT):
-        return "w has changed"
-    return "scores require gradients" if getattr(scores, "requires_grad", False) else scores
-
-
-def probe_masks(answer: Any) -> Any:
-    """Return the flat indices that an answer keeps in each layer, for two densities."""
-    if not callable(answer):
-        return answer
-    kept = [returned(answer, [z.clone() for z in SCORES], density) for density in DENSITIES]
-    if any(mask.dtype != torch.bool for masks in kept for mask in masks):
-        return "not boolean"
-    if any(m.shape != z.shape for masks in kept for m, z in zip(masks, SCORES, strict=True)):
-        return "other shapes"
-    return [[mask.flatten().nonzero().flatten().tolist() for mask in masks] for masks in kept]
-
-
-def probe_collapse(answer: Any) -> Any:
-    """Return k and the layer for one, two and five weights a layer."""
-    if not callable(answer):
-        return answer
-    return [list(returned(answer, [z.clone() for z in SCORES], least)) for least in (1, 2, 5)]
-
-
-def probe_units(answer: Any) -> Any:
-    """Return the sums for the chain of two layers, or say in words if it changes."""
-    if not callable(answer):
-        return answer
-    W = [matrix.clone().requires_grad_() for matrix in CHAIN]
-    sums = returned(answer, powers, W)
-    if any(matrix.grad is not None or not matrix.requires_grad for matrix in W):
-        return "W has changed"
-    return sums
-
-
-def doubles(*numbers: float) -> Tensor:
-    """Return numbers as a tensor of dtype float64."""
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
-def sums(into: tuple[float, float], out: tuple[float, float]) -> list[Tensor]:
-    """Return sums into and out of two units, as the fourth question wants them."""
-    return [torch.stack([doubles(*into), doubles(*out)])]
-
 
 EXERCISES: dict[int, Exercise] = {
     1: Exercise(
@@ -143,12 +70,17 @@ EXERCISES: dict[int, Exercise] = {
                 "Your scores still require gradients: they hold on to the whole graph. "
                 "Detach them.",
             ),
+            Mistake(
+                "kind",
+                "another kind",
+                "The scores must be one tensor, of the shape and dtype of w.",
+            ),
         ),
     ),
     2: Exercise(
-        right=[[[0, 2, 5], [1]], [[0], [1]]],
+        right=KEPT,
         praise="Exactly k weights, and equals in the order of their places.",
-        hint="The layers are [[0.5, 0.1, 0.5], [0, 0.3, 0.5]] and [0.5, 0.9, 0.1, -0.2], the "
+        hint="The layers are [[0.5, 0.1, 0.5], [0, 0.3, 0.5]] and [0.5, 0.9, 0.1, -0.7], the "
         "densities 0.36 and 0.25, so k is 4 and 2. Write down the queue of all ten weights.",
         probe=probe_masks,
         mistakes=(
@@ -172,10 +104,17 @@ EXERCISES: dict[int, Exercise] = {
                 "together, whatever that leaves in a layer.",
             ),
             Mistake(
-                "last first",
-                [[[2, 5], [0, 1]], [[], [0, 1]]],
-                "Among equal scores you keep those that come last. The first layer and the "
-                "lower flat index come first; reversing an ascending order turns ties around.",
+                "other equals",
+                "other equals",
+                "Among equal scores you keep others than those that come first: the first layer, "
+                "then the lower flat index. topk promises no order among equals, and reversing "
+                "an ascending order turns it around.",
+            ),
+            Mistake(
+                "signs",
+                [[[0, 2], [1, 3]], [[], [1, 3]]],
+                "You kept the weight of score -0.7: you ranked absolute values. Larger means "
+                "keep, with its sign.",
             ),
             Mistake(
                 "rounded down", [[[0, 2], [1]], [[0], [1]]], "You cut k off: 3.6 is rounded to 4."
@@ -191,10 +130,25 @@ EXERCISES: dict[int, Exercise] = {
                 "The masks must have dtype torch.bool; numbers would multiply, but not select.",
             ),
             Mistake(
-                "shapes",
-                "other shapes",
-                "A mask has the shape of the scores of its layer; yours are flat, or in another "
-                "order of layers.",
+                "kind",
+                "another kind",
+                "Return a list with one mask for each layer, a tensor of the shape of its scores.",
+            ),
+            Mistake(
+                "changed",
+                "scores have changed",
+                "Your function writes into the scores. Work on a copy.",
+            ),
+            Mistake(
+                "precision",
+                "close scores taken for equal",
+                "Right on this example, but between the scores 1 and 1 + 1e-9, in float64, you do "
+                "not keep the larger: to float32 they are equal.",
+            ),
+            Mistake(
+                "NaN",
+                "NaN passes",
+                "Right on this example, but a score that is NaN raises no ValueError.",
             ),
         ),
     ),
@@ -202,8 +156,8 @@ EXERCISES: dict[int, Exercise] = {
         right=[[2, 0], [5, 1], [10, 1]],
         praise="The place of a weight in the queue says when it comes; the rest is a maximum.",
         hint="The layers are those of the check of question 2, and r is 1, 2 and 5. Number the "
-        "ten weights by their places in the queue, from 1. Which place has the r-th weight of "
-        "each layer?",
+        "ten weights by their places in the queue, from 1. Equal scores have an order "
+        "too. Which place has the r-th weight of each layer?",
         probe=probe_collapse,
         mistakes=(
             Mistake(
@@ -222,6 +176,12 @@ EXERCISES: dict[int, Exercise] = {
                 [[2, 0], [2, 0], [10, 1]],
                 "You counted only larger scores. Equal scores that come before it in the queue "
                 "are kept first.",
+            ),
+            Mistake(
+                "no equal of another layer",
+                [[2, 0], [3, 0], [10, 1]],
+                "Of the other layer you counted only larger scores. Equal scores that come before "
+                "in the queue are kept first.",
             ),
             Mistake(
                 "always one",
@@ -244,10 +204,16 @@ EXERCISES: dict[int, Exercise] = {
                 "The numbers k are right. Your layer is not the one that falls short when one "
                 "weight less is kept.",
             ),
+            Mistake(
+                "kind",
+                "another kind",
+                "Return a tuple of k and the layer, both of type int; int(...) makes one of a "
+                "tensor with a single entry.",
+            ),
         ),
     ),
     4: Exercise(
-        right=sums((10.0, 20.0), (21.0, 6.0)),
+        right=SUMS,
         praise="Rows lead into a unit and columns out of it. For this loss the two sums differ; "
         "with ReLU they will not.",
         hint="The loss is the sum of W_1 squared plus the sum of W_2 cubed, W_1 = [[1, 2], "
@@ -284,15 +250,27 @@ EXERCISES: dict[int, Exercise] = {
                 "The sums are right; those into the units come first.",
             ),
             Mistake(
-                "one a layer",
-                [doubles(30.0), doubles(27.0)],
-                "These are the sums over whole layers. Wanted are the sums at each unit.",
+                "kind",
+                "another kind",
+                "Return a list with one tensor of shape (2, units) for each pair of layers in a "
+                "row, here a single one: two vectors on top of each other, not side by side.",
+            ),
+            Mistake(
+                "graph",
+                "sums require gradients",
+                "Your sums still require gradients. Detach them.",
+            ),
+            Mistake(
+                "length",
+                "another length",
+                "Right for two layers. For three, the list holds two tensors of shape (2, units), "
+                "and for one it is empty.",
             ),
             Mistake(
                 "changed",
                 "W has changed",
-                "Your function leaves a trace in W: a gradient, or a change of requires_grad. "
-                "Work on copies that are detached.",
+                "Your function leaves a trace in W: a gradient, or a change of its values or "
+                "of requires_grad. Work on copies that are detached.",
             ),
         ),
     ),
