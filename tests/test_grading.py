@@ -255,6 +255,21 @@ def test_a_kernel_reads_and_writes_nothing_that_is_not_its_own(tmp_path: Path) -
     assert secret.read_text() == "solution"
 
 
+def test_forged_messages_end_only_their_own_kernel(tiny: Assignment) -> None:
+    forge = (
+        "from ipykernel.kernelapp import IPKernelApp\n"
+        "app = IPKernelApp.instance()\n"
+        "app.iopub_socket.send_multipart([b'x', b'<IDS|MSG>', b'signature', b'{', b'', b'', b''])\n"
+        "import time\n"
+        "time.sleep(2)"
+    )
+    with Kernel() as kernel:
+        outcome = kernel.run(forge, 10)
+    assert outcome.status == "died"
+    assert "cannot be read" in outcome.error
+    assert marks(grade(make_notebook(square=forge), tiny, LIMITS), tiny) == {"q1": 0, "q2": 3}
+
+
 def test_a_kernel_leaves_no_folder_and_no_secret_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_TOKEN", "secret")
     with Kernel() as kernel:

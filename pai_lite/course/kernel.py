@@ -101,6 +101,13 @@ class Kernel:
 
     def run(self, code: str, seconds: float) -> Outcome:
         """Run code for at most so long; after "died" the kernel is of no more use."""
+        try:
+            return self._run(code, seconds)
+        except Exception as error:  # the code can forge messages: whatever they do, others go on
+            self._manager.shutdown_kernel(now=True)
+            return Outcome("died", error=f"its process sent what cannot be read: {error}"[:500])
+
+    def _run(self, code: str, seconds: float) -> Outcome:
         request = self._client.execute(code, store_history=False, allow_stdin=False)
         deadline, late = time.monotonic() + seconds, False
         text, size, error = [], 0, ""
