@@ -208,13 +208,17 @@ EXERCISES: dict[int, Exercise] = {
                 "Your weights keep the share eps. They lose it: (1 - eps) w_i is left.",
             ),
             Mistake("loss", vector(0.75, 0.5, -0.125), "This is the change of the loss, not of G."),
-            Mistake("norm", vector(-1.104916, -0.902636, 0.116178), "G is the squared norm."),
+            Mistake(
+                "norm", vector(-1.104916, -0.902636, 0.116178), "You took the norm, not its square."
+            ),
             Mistake(
                 "own entry",
                 vector(-13.371094, -7.0, -0.109375),
                 "You left the entry of weight i out of the gradient. G counts all entries.",
             ),
-            Mistake("slope", (EXACT, -FIRST), "The estimates have the wrong sign."),
+            Mistake(
+                "slope", (EXACT, -FIRST), "The estimates' sign is wrong: the move is -eps w_i."
+            ),
             Mistake("factor", (EXACT, FIRST / 2), "The derivative of a square has a factor 2."),
             Mistake("share", (EXACT, 4 * FIRST), "The estimates are those of a whole removal."),
             Mistake(
