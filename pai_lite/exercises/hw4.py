@@ -246,8 +246,8 @@ EXERCISES: dict[int, Exercise] = {
     4: Exercise(
         right=(META, SLOPES),
         praise="The weights of the path are enough for both derivatives.",
-        hint="Wanted is a pair, and neither part is right. Do the example of two steps by hand, then compare the "
-        "derivative in w_0 with differences through train; the one in the rates comes after.",
+        hint="Wanted is a pair, and neither part is right. Do the example of two steps by hand, "
+        "then compare the derivative in w_0 with differences through train; the rates come after.",
         probe=probe_sweep,
         mistakes=(
             Mistake(
