@@ -1,31 +1,38 @@
-"""Checks of assignment 4, on meta-gradients."""
+"""Checks of assignment 4, on meta-gradients.
+
+The answers are values on small inputs: the check of a graded question holds no solution.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake, called_on
+from pai_lite.exercises.engine import Exercise, Mistake, returned, same
 
 PREFIX = "hw4"
 
-Loss = Callable[[Tensor], Tensor]
+Loss = Callable[[Any], Tensor]
 
 WEIGHTS = torch.tensor([0.8, -0.5, 1.2], dtype=torch.float64)
 POINTS = torch.tensor([[1.0, 0.5, -0.4], [-0.6, 1.1, 0.3], [0.2, -0.7, 0.9]], dtype=torch.float64)
 ALPHAS = [0.5, 0.2]
-MU, LAM = 0.6, 0.4
-# What training on the three losses with these settings makes of the weights.
+# What training on the three losses with momentum 0.6 and weight decay 0.4 makes of the weights.
 PATH = [
     WEIGHTS,
     torch.tensor([-0.25877550, -0.58688775, 1.06351020], dtype=torch.float64),
     torch.tensor([-0.35530321, -0.63554460, 0.86740638], dtype=torch.float64),
 ]
-
-MATRIX = torch.tensor([[0.6, -0.9], [1.1, 0.4]], dtype=torch.float64)
-BIAS = torch.tensor([0.3, -0.7], dtype=torch.float64)
+NETWORK = [
+    torch.tensor([[0.6, -0.9], [1.1, 0.4]], dtype=torch.float64),
+    torch.tensor([0.3, -0.7], dtype=torch.float64),
+    torch.tensor([[[[0.7, -0.4]]]], dtype=torch.float64),
+]
+ENTRIES = ("first", "second", "third", "fourth")
+HELD = {(10, 4, 4): (52, 15, 10, 7), (12, 2, 3): (38, 15, 9, 8), (3, 2, 5): (11, 6, 6, 2)}
 
 
 def losses() -> list[Loss]:
@@ -33,10 +40,85 @@ def losses() -> list[Loss]:
     return [lambda w, x=x: (w @ x).sin() + (w * x).square().sum() / 2 for x in POINTS]
 
 
-def network_losses() -> list[Callable[[list[Tensor]], Tensor]]:
-    """Return three losses of a matrix and a bias."""
-    inputs = POINTS[:, :2]
-    return [lambda v, x=x: (v[0] @ x + v[1]).tanh().square().sum() + v[0].prod() for x in inputs]
+def network_losses() -> list[Loss]:
+    """Return three losses of a matrix, a bias and a kernel of four dimensions."""
+
+    def loss(v: list[Tensor], x: Tensor) -> Tensor:
+        dense = (v[0] @ x + v[1]).tanh().square().sum() + v[0].prod()
+        return dense + (v[2].flatten() @ x + v[1].sum()).sin()
+
+    return [lambda v, x=x: loss(v, x) for x in POINTS[:, :2]]
+
+
+def trial(call: Callable, right: Any, given: list[Tensor], order: tuple[int, ...]) -> Any:
+    """Return what is found on tensors, or if it is right, in a word the promise that is broken.
+
+    Args:
+        call: takes three losses, of vectors or of networks, and copies of the tensors.
+        order: in which the losses must be called; empty if it does not matter.
+    """
+    called: list[int] = []
+
+    def watched(number: int, loss: Loss) -> Loss:
+        return lambda w: (called.append(number), loss(w))[1]
+
+    made, held = network_losses() if given is NETWORK else losses(), [v.clone() for v in given]
+    found = call([watched(number, loss) for number, loss in enumerate(made)], held)
+    if not same(found, right):
+        return found
+    results = found if isinstance(found, list | tuple) else [found]
+    kept = len(held) == len(given) and all(map(torch.equal, held, given))
+    if not kept or any(v.requires_grad for v in held):
+        return "changed"
+    if any(z.requires_grad for z in results):
+        return "attached"
+    if order and tuple(called) != order:
+        return "calls"
+    return found if all(z.dtype == torch.float64 for z in results) else "dtype"
+
+
+def probe_step(answer: Any) -> Any:
+    """Call an answer on two losses, weights and a rate for each."""
+    if not callable(answer):
+        return answer
+    given = [WEIGHTS, POINTS[0].abs()]
+    return trial(lambda made, v: returned(answer, *made[:2], *v), STEP, given, ())
+
+
+def probe_scores(answer: Any) -> Any:
+    """Call an answer on three losses of a network."""
+    if not callable(answer):
+        return answer
+    return trial(lambda made, v: returned(answer, made, v, 0.5), SCORES, NETWORK, (0, 1, 2))
+
+
+def probe_sweep(answer: Any) -> Any:
+    """Call an answer on a path; say in words which part is right, if it is no known mistake."""
+    if not callable(answer):
+        return answer
+    right, order = (META, SLOPES), (2, 1, 0)
+    found = trial(lambda made, v: returned(answer, made, v, ALPHAS, 0.6, 0.4), right, PATH, order)
+    known = [right, *(mistake.answer for mistake in EXERCISES[4].mistakes)]
+    if not isinstance(found, list | tuple) or any(same(found, other) for other in known):
+        return found
+    agree = tuple(map(same, found, right))
+    return {(True, False): "only w_0", (False, True): "only rates"}.get(agree, found)
+
+
+def probe_held(answer: Any) -> Any:
+    """Return the numbers for the first case if they are a known mistake, else the first wrong."""
+    if not callable(answer):
+        return answer
+    found = [tuple(returned(answer, *case)) for case in HELD]
+    if any(same(found[0], mistake.answer) for mistake in EXERCISES[5].mistakes):
+        return found[0]
+    for (case, right), row in zip(HELD.items(), found, strict=True):
+        if len(row) != 4:
+            return found
+        for entry, value, wanted in zip(ENTRIES, row, right, strict=True):
+            if not same(value, wanted):
+                return (case, entry)
+    return found if all(type(x) is int for row in found for x in row) else "not int"
 
 
 def numbers(*values: float) -> Tensor:
@@ -44,17 +126,38 @@ def numbers(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-# The derivative in the first weights, and those in the rates, on the three losses.
+def scores(matrix: tuple[float, ...], kernel: tuple[float, ...]) -> list[Tensor]:
+    """Return scores of the matrix and of the kernel of the network."""
+    return [numbers(*matrix).view(2, 2), numbers(*kernel).view(1, 1, 1, 2)]
+
+
+def broken(*words: str) -> tuple[Mistake, ...]:
+    """Return what is said of right numbers with a broken promise."""
+    return tuple(
+        Mistake(word, word, f"The numbers are right, but {BROKEN[word]}") for word in words
+    )
+
+
+BROKEN = {
+    "changed": "what was handed in has changed, or requires a gradient: work on detached copies.",
+    "attached": "the result still requires gradients, and holds on to the graph: detach it.",
+    "calls": "the losses are not called once each and in the order that the docstring says.",
+    "dtype": "not all of them have the dtype of the weights.",
+    "not int": "not all of them are of type int.",
+}
+# What is right: of question 2, of question 3, and the two results of question 4.
+STEP = numbers(-0.0663575, 0.177214, 0.408153)
+SCORES = scores((1.46078, 1.27066, 1.90903, 0.897064), (0.17976, 0.203251))
 META = numbers(-0.0206544, -0.228293, 0.633389)
 SLOPES = numbers(-0.299567, -0.933317)
 
 EXERCISES: dict[int, Exercise] = {
     2: Exercise(
-        right=numbers(-0.0663575, 0.177214, 0.408153),
+        right=STEP,
         praise="The transposed Jacobian multiplies by the rates first and by the Hessian then.",
         hint="Test it with differences and train, which take a vector of rates too. The Hessian "
         "is taken at w on the inner loss, the last gradient at w_1 on the outer one.",
-        probe=called_on(lambda: losses()[0], lambda: losses()[1], WEIGHTS.clone, POINTS[0].abs),
+        probe=probe_step,
         mistakes=(
             Mistake(
                 "not transposed",
@@ -85,65 +188,67 @@ EXERCISES: dict[int, Exercise] = {
                 numbers(-0.053086, -0.088607, 0.489783),
                 "You multiplied by the weights. Here the derivative is wanted, not the score.",
             ),
+            *broken("changed", "attached"),
         ),
     ),
     3: Exercise(
-        right=[numbers(1.33224, 1.37009, 1.73003, 0.864444).view(2, 2)],
+        right=SCORES,
         praise="Biases are trained and change the scores of the matrices, but have none.",
         hint="Keep the tensors you start from as leaves, build each list of weights from the one "
         "before with create_graph=True, and differentiate the last loss in the leaves.",
-        probe=called_on(network_losses, lambda: [MATRIX.clone(), BIAS.clone()], lambda: 0.5),
+        probe=probe_scores,
         mistakes=(
             Mistake(
                 "first order",
-                [numbers(0.503758, 0.0734608, 0.945293, 0.111975).view(2, 2)],
+                scores((0.509131, 0.0733556, 0.916177, 0.180773), (0.0900034, 0.180007)),
                 "Without create_graph=True the inner gradients are constants to autograd, and "
                 "this is the first-order form.",
             ),
             Mistake(
                 "biases not trained",
-                [numbers(0.947448, 1.28036, 1.56781, 0.721431).view(2, 2)],
+                scores((0.947448, 1.28036, 1.56781, 0.721431), (0.0412155, 0.0940316)),
                 "You trained the matrices only. The biases take part in every step.",
             ),
             Mistake(
                 "biases scored",
-                [
-                    numbers(1.33224, 1.37009, 1.73003, 0.864444).view(2, 2),
-                    numbers(0.288794, 0.181863),
-                ],
+                [SCORES[0], numbers(0.408362, 0.320091), SCORES[1]],
                 "There is a score too many: tensors of one dimension get none.",
             ),
             Mistake(
                 "one batch",
-                [numbers(0.966949, 1.11622, 0.343191, 0.598193).view(2, 2)],
+                scores((2.29351, 2.86429, 2.87093, 1.68971), (0.375365, 0.412598)),
                 "All your steps use the first loss. Step t has a loss of its own.",
             ),
             Mistake(
                 "keeps the sign",
-                [-numbers(1.33224, 1.37009, 1.73003, 0.864444).view(2, 2)],
+                [-SCORES[0], SCORES[1]],
                 "Your scores keep a sign. A score is an absolute value.",
             ),
             Mistake(
                 "weights after training",
-                [numbers(1.38926, 1.76266, 1.21967, 2.32326).view(2, 2)],
+                scores((1.63518, 1.75369, 1.50675, 2.02979), (0.023759, 0.0548197)),
                 "You multiplied by the weights after training. The coefficients stand before the "
                 "initial ones.",
             ),
             Mistake(
                 "a step on the last loss too",
-                [numbers(6.94347, 9.34734, 8.81565, 5.10377).view(2, 2)],
+                scores((7.36452, 10.0786, 9.80745, 5.77438), (0.0194972, 0.0432977)),
                 "You took a step on the last loss as well. It is only measured.",
             ),
+            Mistake(
+                "matrices only",
+                SCORES[:1],
+                "A score is missing: a kernel of four dimensions is pruned like a matrix.",
+            ),
+            *broken("changed", "attached", "calls"),
         ),
     ),
     4: Exercise(
         right=(META, SLOPES),
         praise="The weights of the path are enough for both derivatives.",
-        hint="Do the example of two steps by hand, then compare each result with differences: "
-        "in w_0 through train, and in the rates through train.",
-        probe=called_on(
-            losses, lambda: [w.clone() for w in PATH], lambda: ALPHAS, lambda: MU, lambda: LAM
-        ),
+        hint="Wanted is a pair, and neither part is right. Do the example of two steps by hand, "
+        "then compare the derivative in w_0 with differences through train; the rates come after.",
+        probe=probe_sweep,
         mistakes=(
             Mistake(
                 "forwards",
@@ -193,19 +298,37 @@ EXERCISES: dict[int, Exercise] = {
                 "The derivative in w_0 is right, and those in the rates have the wrong sign: the "
                 "velocity is subtracted.",
             ),
+            Mistake(
+                "order of the sweep",
+                (META, SLOPES.flip(0)),
+                "The derivative in w_0 is right, and those in the rates are in the order of the "
+                "sweep: that of alpha_0 comes first.",
+            ),
+            Mistake(
+                "only w_0",
+                "only w_0",
+                "The derivative in w_0 is right, those in the rates are not. Do the example by "
+                "hand: which derivative do you hold when the sweep comes to step t?",
+            ),
+            Mistake(
+                "only rates",
+                "only rates",
+                "The derivatives in the rates are right, that in w_0 is not. Look at what b "
+                "brings along from the step before, and at lambda.",
+            ),
+            *broken("changed", "attached", "calls", "dtype"),
         ),
     ),
     5: Exercise(
-        right=(52, 15, 10, 7),
-        praise="For M = 10, s = 4 and c = 4. The last stretch is not the one that holds most.",
-        hint="This is M = 10, s = 4 and c = 4. Write down, time by time, which weights are held "
-        "with a and a graph. Return four integers in a tuple.",
-        probe=called_on(lambda: 10, lambda: 4, lambda: 4),
+        right=list(HELD.values()),
+        praise="It is not always the last stretch that holds most.",
+        hint="Return four integers in a tuple.",
+        probe=probe_held,
         mistakes=(
             Mistake(
                 "the last stretch holds most",
                 (52, 15, 9, 7),
-                "You counted the last stretch only. With M = 10 and c = 4 it is short; the one "
+                "You counted the last stretch only. With M = 10 and D = 4 it is short; the one "
                 "before it is full, and only one checkpoint fewer is held then.",
             ),
             Mistake(
@@ -217,15 +340,12 @@ EXERCISES: dict[int, Exercise] = {
             Mistake(
                 "checkpoints rounded down",
                 (52, 15, 10, 8),
-                "w_0 is a checkpoint too: with M = 10 and c = 4 there are w_0, w_4 and w_8.",
+                "w_0 is a checkpoint too: with M = 10 and D = 4 there are w_0, w_4 and w_8.",
             ),
             Mistake(
                 "the last weights stay",
                 (52, 16, 10, 7),
                 "The sweep drops w_M when a exists, before the first graph is made.",
-            ),
-            Mistake(
-                "a is not counted", (51, 14, 9, 7), "The vector a counts 1 from when it exists."
             ),
             Mistake(
                 "a graph for each of the stretch",
@@ -237,6 +357,18 @@ EXERCISES: dict[int, Exercise] = {
                 "all computed twice",
                 (52, 15, 10, 10),
                 "Checkpoints are held, so they are not computed a second time.",
+            ),
+            *broken("not int"),
+            *(
+                Mistake(
+                    f"{entry} of {case}",
+                    (case, entry),
+                    "With M = {}, G = {} and D = {} ".format(*case)
+                    + f"the {entry} number is wrong. "
+                    "Write down, time by time, which weights are held with a and a graph.",
+                )
+                for case in HELD
+                for entry in ENTRIES
             ),
         ),
     ),
