@@ -19,8 +19,9 @@ WEIGHTS = torch.tensor([0.3, -1.3, 0.5, 0.4, -0.6, -0.7], dtype=torch.float64)
 # One with two inputs, two layers of two hidden units and one output; on the first two points.
 DEEP = torch.tensor([0.8, -0.2, -0.7, -0.4, 0.3, -0.6, -1.2, -1.3, -0.1, -0.8], dtype=torch.float64)
 
-# Three steps of six weights: 0 and 2 return, and 0 is there at the end.
-HISTORY = torch.tensor([[1] * 6, [1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 0, 0], [1, 1, 0, 1, 0, 0]]).bool()
+# Four steps of six weights: 2, 0 and 5 return, and 0 and 5 are there at the end.
+ROWS = ("111111", "110101", "011100", "110100", "110001")
+HISTORY = torch.tensor([[int(digit) for digit in row] for row in ROWS]).bool()
 
 
 def shallow_loss(v: Tensor) -> Tensor:
@@ -30,62 +31,92 @@ def shallow_loss(v: Tensor) -> Tensor:
 
 
 def deep_loss(v: Tensor) -> Tensor:
-    """Return half the mean squared error of the network with two hidden layers."""
+    """Return twenty times the mean squared error of the network with two hidden layers.
+
+    The factor makes the scores large: no fixed value such as -1 lies below them all.
+    """
     first = torch.tanh(POINTS[:2] @ v[:4].view(2, 2).T)
     second = torch.tanh(first @ v[4:8].view(2, 2).T)
-    return 0.5 * ((second @ v[8:] - TARGETS[:2]) ** 2).mean()
+    return 20 * ((second @ v[8:] - TARGETS[:2]) ** 2).mean()
 
 
 def probe_schedules(answer: Any) -> Any:
-    """Call an answer for both schedules, from 45 weights to a tenth in five steps."""
+    """Call an answer for 45 weights, linear, and for 48, exponential: to a tenth in five steps."""
     if not callable(answer):
         return answer
-    return [returned(answer, 45, 0.1, 5, name) for name in ("linear", "exponential")]
+    cases = ((45, "linear"), (48, "exponential"))
+    return [returned(answer, size, 0.1, 5, name) for size, name in cases]
 
 
 def probe_masks(answer: Any) -> Any:
-    """Return the kept weights by step, without and with regrow, and what else was done."""
+    """Return the kept weights by step, without and with regrow, or what else is wrong."""
     if not callable(answer):
         return answer
-    calls, kept, given = [0], [], [WEIGHTS.clone(), WEIGHTS.clone()]
+    calls, kept = [0], []
 
     def counted(v: Tensor) -> Tensor:
         calls[0] += 1
         return shallow_loss(v)
 
-    for regrow, w in zip((False, True), given, strict=True):
+    for regrow in (False, True):
+        w = WEIGHTS.clone().requires_grad_(regrow)
         rows = returned(answer, counted, w, [4, 3, 2], regrow)
-        kept.append([torch.as_tensor(row).nonzero().flatten().tolist() for row in rows])
-    changed = not all(torch.equal(w, WEIGHTS) for w in given)
-    return [*kept, "changed" if changed else "calls" if calls[0] != 6 else ""]
+        if has_changed(w, WEIGHTS):
+            return "changed"
+        if not isinstance(rows, Tensor) or rows.dtype != torch.bool:
+            return "type"
+        kept.append([row.nonzero().flatten().tolist() for row in rows])
+    return kept if calls[0] == 6 else "calls"
 
 
-def first_violation(w: Tensor, y: float) -> int:
+def has_changed(w: Tensor, before: Tensor) -> bool:
+    """Say whether a tensor that was handed in has other values, or a gradient."""
+    return w.grad is not None or not torch.equal(w, before)
+
+
+def first_violation(w: Tensor, y: float, margin: float) -> int:
     """Return the number of the first statement of the question that is not true, or 0."""
-    a, b, c, d = torch.as_tensor(w).tolist()
+    a, b, c, d = w.tolist()
     both, first, second = abs(a + b - y), abs(c * (c - y)), abs(d * (d - y))
     alone, back = abs(a * (a - y)), abs(b * (a - y))
+    force, iter_snip = both**2 + 2 * y**2, (a - y) ** 2 + y**2 + (d - y) ** 2
     statements = (
-        abs(b) * both < min(abs(a) * both, first, second),
-        min(alone, back) > second > first,
-        both**2 + y**2 < (a - y) ** 2 + (d - y) ** 2,
+        margin * abs(b) * both < min(abs(a) * both, first, second),
+        min(alone, back) > margin * second and second > margin * first,
+        margin * force < iter_snip,
     )
     return next((number for number, true in enumerate(statements, 1) if not true), 0)
 
 
 def probe_revival(answer: Any) -> Any:
-    """Return the first false statement at two targets, 0 where all are true."""
+    """Return the first statement that is false at the target 1; 4 if one is only just true."""
     if not callable(answer):
         return answer
-    return [first_violation(returned(answer, y), y) for y in (1.0, 2.5)]
+    pairs = [(returned(answer, y), y) for y in (1.0, 2.5)]
+    if any(not isinstance(w, Tensor) or w.dtype != torch.float64 or len(w) != 4 for w, _ in pairs):
+        return "type"
+    one, other = (first_violation(w, y, 1.0) for w, y in pairs)
+    if other and not one:
+        return "scale"
+    return one or 4 * any(first_violation(w, y, 1.01) for w, y in pairs)
 
 
 def probe_grasp(answer: Any) -> Any:
-    """Return the records of signed and of absolute scores."""
+    """Return the records of signed and of absolute scores, or what else is wrong."""
     if not callable(answer):
         return answer
-    arguments = (deep_loss, DEEP.clone(), [4, 4, 2], [8, 6, 4])
-    return [returned(answer, *arguments, signed) for signed in (True, False)]
+    records = []
+    for signed in (True, False):
+        w = DEEP.clone().requires_grad_(signed)
+        try:
+            records.append(returned(answer, deep_loss, w, [4, 4, 2], [8, 6, 4, 3], signed))
+        except RuntimeError as error:
+            if "does not require grad" in str(error):
+                return "graph"
+            raise
+        if has_changed(w, DEEP):
+            return "changed"
+    return records
 
 
 def masks(*rows: str) -> list[list[int]]:
@@ -98,62 +129,81 @@ def steps(counts: list[int], shares: list[float]) -> list[tuple[int, float]]:
     return list(zip(counts, shares, strict=True))
 
 
+def records(*both: str) -> list[list[tuple[list[int], float]]]:
+    """Return records from strings such as "332 623.7 132 308.9": weights by layer, and G."""
+    words = (record.split() for record in both)
+    return [
+        [([*map(int, a)], float(b)) for a, b in zip(w[::2], w[1::2], strict=True)] for w in words
+    ]
+
+
 LINEAR = steps([37, 29, 20, 12, 4], [0.1778, 0.2162, 0.3103, 0.4, 0.6667])
-EXPONENTIAL = steps([28, 17, 11, 6, 4], [0.3778, 0.3929, 0.3529, 0.4545, 0.3333])
-SIGNED = [([3, 3, 2], 0.3898), ([1, 3, 2], 0.193), ([0, 3, 1], 0.0)]
-ABSOLUTE = [([4, 2, 2], 0.3108), ([3, 2, 1], 0.2798), ([1, 2, 1], 0.0502)]
+EXPONENTIAL = steps([31, 19, 12, 8, 5], [0.3542, 0.3871, 0.3684, 0.3333, 0.375])
+STAY, RETURN = masks("1234", "124", "14"), masks("1234", "145", "34")
+BACK, GONE = [0, 1, 1, 1], [2, 2, 1, 1]
+SIGNED, ABSOLUTE = records(
+    "332 623.7 132 308.9 031 0 030 0", "422 497.2 321 447.7 121 80.38 111 80.38"
+)
 
 EXERCISES: dict[int, Exercise] = {
     1: Exercise(
         right=[LINEAR, EXPONENTIAL],
         praise="Equal differences and equal ratios, up to rounding, and both end at k. "
         "The errors that the question asks for are not tested here.",
-        hint="From 45 weights to density 0.1 in five steps, with k = round(4.5) = 4, the linear "
-        "schedule leaves 37 after the first step and the exponential one 28. A list of five pairs "
-        "(count, share) is wanted.",
+        hint="To density 0.1 in five steps, the linear schedule takes 45 weights to 37 and at last "
+        "to round(4.5) = 4, the exponential one 48 to 31 and at last to round(4.8) = 5. A list of "
+        "five pairs (count, share) is wanted.",
         probe=probe_schedules,
         mistakes=(
             Mistake(
                 "sparsity",
-                [steps([44, 43, 42, 41, 40], [0.0222, 0.0227, 0.0233, 0.0238, 0.0244])] * 2,
+                [
+                    steps([44, 43, 42, 41, 40], [0.0222, 0.0227, 0.0233, 0.0238, 0.0244]),
+                    steps([47, 46, 45, 44, 43], [0.0208, 0.0213, 0.0217, 0.0222, 0.0227]),
+                ],
                 "You end at 40 of 45 weights. The density is the fraction that is kept.",
             ),
             Mistake(
                 "end not rounded",
                 [
                     steps([37, 29, 21, 13, 4], [0.1778, 0.2162, 0.2759, 0.381, 0.6923]),
-                    steps([28, 18, 11, 7, 4], [0.3778, 0.3571, 0.3889, 0.3636, 0.4286]),
+                    steps([30, 19, 12, 8, 5], [0.375, 0.3667, 0.3684, 0.3333, 0.375]),
                 ],
                 "Your schedule heads for 4.5 weights and jumps to 4 at the end. Round the end "
                 "point first, and put the integer into the formula.",
             ),
             Mistake(
+                "end cut off",
+                [LINEAR, steps([29, 18, 11, 7, 4], [0.3958, 0.3793, 0.3889, 0.3636, 0.4286])],
+                "From 48 weights at the density 0.1 you end at 4; 4.8 is rounded to 5.",
+            ),
+            Mistake(
                 "rounded twice",
-                [LINEAR, steps([28, 17, 10, 6, 4], [0.3778, 0.3929, 0.4118, 0.4, 0.3333])],
+                [LINEAR, steps([31, 20, 13, 8, 5], [0.3542, 0.3548, 0.35, 0.3846, 0.375])],
                 "Your exponential counts are computed from the rounded ones before them, so the "
                 "errors of rounding add up. Start each from n.",
             ),
-            Mistake(
-                "cut off",
-                [
-                    steps([36, 28, 20, 12, 4], [0.2, 0.2222, 0.2857, 0.4, 0.6667]),
-                    steps([27, 17, 10, 6, 4], [0.4, 0.3704, 0.4118, 0.4, 0.3333]),
-                ],
-                "Your counts are cut off after the point; 36.8 is rounded to 37.",
+            *(
+                Mistake(
+                    f"cut off, {exponential[-1][0]} left",
+                    [steps([36, 28, 20, 12, 4], [0.2, 0.2222, 0.2857, 0.4, 0.6667]), exponential],
+                    "Your counts are cut off after the point; 36.8 is rounded to 37.",
+                )
+                for exponential in (
+                    steps([30, 19, 12, 7, 5], [0.375, 0.3667, 0.3684, 0.4167, 0.2857]),
+                    steps([29, 17, 10, 6, 4], [0.3958, 0.4138, 0.4118, 0.4, 0.3333]),
+                )
             ),
             Mistake(
                 "half up",
-                [
-                    steps([37, 29, 21, 13, 5], [0.1778, 0.2162, 0.2759, 0.381, 0.6154]),
-                    steps([29, 19, 12, 8, 5], [0.3556, 0.3448, 0.3684, 0.3333, 0.375]),
-                ],
-                "You end at 5 weights. Python's round takes 4.5 to 4, the even neighbour.",
+                [steps([37, 29, 21, 13, 5], [0.1778, 0.2162, 0.2759, 0.381, 0.6154]), EXPONENTIAL],
+                "From 45 weights you end at 5. Python's round takes 4.5 to 4, the even neighbour.",
             ),
             Mistake(
                 "share of all",
                 [
                     steps([37, 29, 20, 12, 4], [0.1778, 0.1778, 0.2, 0.1778, 0.1778]),
-                    steps([28, 17, 11, 6, 4], [0.3778, 0.2444, 0.1333, 0.1111, 0.0444]),
+                    steps([31, 19, 12, 8, 5], [0.3542, 0.25, 0.1458, 0.0833, 0.0625]),
                 ],
                 "Your counts are right. The shares are to be those of the weights that are present "
                 "before the step, not of all n.",
@@ -162,222 +212,236 @@ EXERCISES: dict[int, Exercise] = {
                 "share kept",
                 [
                     steps([37, 29, 20, 12, 4], [0.8222, 0.7838, 0.6897, 0.6, 0.3333]),
-                    steps([28, 17, 11, 6, 4], [0.6222, 0.6071, 0.6471, 0.5455, 0.6667]),
+                    steps([31, 19, 12, 8, 5], [0.6458, 0.6129, 0.6316, 0.6667, 0.625]),
                 ],
-                "Your counts are right. The shares are what a step keeps; wanted is what it "
-                "removes.",
+                "Your counts are right. The shares are what a step keeps, not what it removes.",
             ),
         ),
     ),
     2: Exercise(
-        right=[masks("1234", "124", "14"), masks("1234", "145", "34"), ""],
+        right=[STAY, RETURN],
         praise="With regrow, weights 5 and 3 come back; without it none does.",
         hint="On a network of six weights, pruned to 4, 3 and 2, these are not the right masks. "
-        "The first row keeps all, and the first step is SNIP's. Compute its scores by themselves: "
-        "weights 1 to 4 should be kept.",
+        "The first row keeps all; the first step is SNIP's and keeps weights 1 to 4. If yours does "
+        "too, look at the second: it keeps 1, 2 and 4 without regrow, and 1, 4 and 5 with it.",
         probe=probe_masks,
         mistakes=(
             Mistake(
+                "ties",
+                [masks("1234", "134", "14"), RETURN],
+                "The first step is right. In the second, without regrow, the kept weights 2 and 3 "
+                "tie with scores of zero, and the smaller index is to stay.",
+            ),
+            Mistake(
+                "threshold",
+                [masks("1234", "1234", "14"), RETURN],
+                "Your second step keeps four weights instead of three: two tie at the threshold. "
+                "Take the first of a ranking instead.",
+            ),
+            Mistake(
                 "dense network",
-                [masks("1234", "234", "24"), masks("1234", "234", "24"), ""],
+                [masks("1234", "234", "24")] * 2,
                 "Your scores are the same in every step: they are those of the dense network. "
                 "The gradient is wanted at the pruned weights.",
             ),
             Mistake(
                 "pruned factor",
-                [masks("1234", "124", "14"), masks("1234", "014", "14"), ""],
+                [STAY, masks("1234", "014", "14")],
                 "Without regrow you are right. With it, your removed weights all score zero: the "
                 "factor is the initial weight, and the gradient is not masked.",
             ),
             Mistake(
                 "sign",
-                [masks("0124", "014", "14"), masks("0124", "145", "14"), ""],
+                [masks("0124", "014", "14"), masks("0124", "145", "14")],
                 "Your scores keep their sign; a weight matters whichever sign its slope has.",
             ),
             Mistake(
                 "zero is not the lowest",
-                [masks("1234", "014", "14"), masks("1234", "145", "34"), ""],
+                [masks("1234", "014", "14"), RETURN],
                 "Without regrow a removed weight has come back: its score of zero ties with that "
                 "of kept weights. It needs a value below every possible score.",
             ),
-            Mistake(
-                "swapped",
-                [masks("1234", "145", "34"), masks("1234", "124", "14"), ""],
-                "You have the two cases the wrong way round: with regrow removed weights compete.",
-            ),
-            Mistake(
-                "always",
-                [masks("1234", "145", "34")] * 2 + [""],
-                "With regrow you are right. Without it, removed weights must stay out.",
-            ),
-            Mistake(
-                "never",
-                [masks("1234", "124", "14")] * 2 + [""],
-                "Without regrow you are right. With it, removed weights may compete.",
-            ),
-            Mistake(
-                "first row",
-                [masks("1234", "124", "14")[1:], masks("1234", "145", "34")[1:], ""],
-                "The masks are right; the row that keeps everything is missing before them.",
-            ),
+            Mistake("swapped", [RETURN, STAY], "It is with regrow that removed weights compete."),
+            Mistake("always", [RETURN] * 2, "Without regrow, removed weights must stay out."),
+            Mistake("never", [STAY] * 2, "With regrow, removed weights may compete."),
+            Mistake("first row", [STAY[1:], RETURN[1:]], "The row that keeps all is missing."),
             Mistake(
                 "changed",
-                [masks("1234", "124", "14"), masks("1234", "145", "34"), "changed"],
-                "The masks are right, but the weights that were handed in have changed. Work on a "
-                "copy.",
+                "changed",
+                "The weights that were handed in have changed, or have a gradient now. Work on a "
+                "detached copy.",
             ),
-            Mistake(
-                "calls",
-                [masks("1234", "124", "14"), masks("1234", "145", "34"), "calls"],
-                "The masks are right, but the loss is not called exactly once in every step.",
-            ),
+            Mistake("type", "type", "One boolean tensor is wanted, with the masks as its rows."),
+            Mistake("calls", "calls", "The loss is not called exactly once in every step."),
         ),
     ),
     3: Exercise(
-        right=([0, 1, 1], [2, 2, 1], 1),
-        praise="Weights 2 and 0 return, in this order, and only weight 0 is there at the end.",
-        hint="For the rows 111111, 110101, 011100, 110100: in the second step weight 2 returns, "
-        "and 0 and 5 leave. Two lists of three integers and one integer are wanted.",
+        right=(BACK, GONE, 2),
+        praise="Weights 2, 0 and 5 return, in this order; 0 and 5 are there at the end.",
+        hint=f"For the rows {', '.join(ROWS)}: in the second step weight 2 returns, and 0 and 5 "
+        "leave. Two lists of four integers and one integer are wanted.",
         probe=called_on(HISTORY.clone),
         mistakes=(
             Mistake(
                 "net",
-                ([0, 0, 0], [2, 1, 0], 1),
+                ([0, 0, 0, 0], [2, 1, 0, 0], 2),
                 "You have the differences of the counts. In the second step one weight returns "
                 "and two leave.",
             ),
             Mistake(
                 "against the first",
-                ([0, 0, 0], [2, 3, 3], 1),
+                ([0, 0, 0, 0], [2, 3, 3, 3], 2),
                 "You compare each row with the first. Compare it with the one just before it.",
             ),
-            Mistake(
-                "swapped",
-                ([2, 2, 1], [0, 1, 1], 1),
-                "Your returns are departures, and the other way round.",
-            ),
+            Mistake("swapped", (GONE, BACK, 2), "Your returns are departures, and vice versa."),
             Mistake(
                 "all that returned",
-                ([0, 1, 1], [2, 2, 1], 2),
+                (BACK, GONE, 3),
                 "Both lists are right. Weight 2 has returned but is missing in the last row, so it "
                 "does not count there.",
             ),
             Mistake(
                 "missing at the end",
-                ([0, 1, 1], [2, 2, 1], 3),
-                "Both lists are right. The last number is to count weights that the last row "
-                "keeps.",
+                (BACK, GONE, 5),
+                "Both lists are right. The last number counts weights that the last row keeps.",
+            ),
+            Mistake(
+                "last step",
+                (BACK, GONE, 1),
+                "Both lists are right. Weight 0 was missing earlier, too, though not just before.",
             ),
         ),
     ),
     4: Exercise(
-        right=[0, 0],
+        right=0,
         praise="Without weight 1 the other cannot reach the target alone, so both slopes grow.",
-        hint="At one of the targets 1 and 2.5, a statement is not true. How do all four scores "
-        "change when y and all weights are multiplied by the same number?",
+        hint="A tensor of shape (4,) is wanted, with which all statements are true.",
         probe=probe_revival,
         mistakes=(
             Mistake(
                 "step 1",
-                [1, 1],
-                "Statement 1 is not true: the first step does not remove weight 1. Weights 0 and "
-                "1 have the same slope in the dense network; which of them scores less, and how "
-                "do both score less than the other two?",
+                1,
+                "At the target 1 the first step does not remove weight 1, as statement 1 wants. "
+                "Weights 0 and 1 have the same slope in the dense network; which of them scores "
+                "less, and how do both score less than the other two?",
             ),
             Mistake(
                 "step 2",
-                [2, 2],
-                "Statement 1 is true, and statement 2 is not. Write down the four scores without "
-                "weight 1, and put them in the order that FORCE and Iter-SNIP need.",
+                2,
+                "At the target 1 statement 1 is true and statement 2 is not. Write down the four "
+                "scores without weight 1, and put them in the order that both methods need.",
             ),
             Mistake(
                 "loss",
-                [3, 3],
-                "Statements 1 and 2 are true. The loss of what FORCE keeps is not the smaller one: "
-                "compare the residuals of both networks.",
+                3,
+                "At the target 1 only statement 3 is not true. The loss of what FORCE keeps is not "
+                "the smaller one: compare the residuals of both networks.",
             ),
-            *(
-                Mistake(
-                    f"scale {number}",
-                    [0, number],
-                    f"Right at the target 1. At the target 2.5 statement {number} is not true.",
-                )
-                for number in (1, 2, 3)
+            Mistake(
+                "scale",
+                "scale",
+                "Right at the target 1, and not at 2.5. How do all four scores change when y and "
+                "all weights are multiplied by the same number?",
             ),
+            Mistake("margin", 4, "All is true, but in one comparison by less than one percent."),
+            Mistake("type", "type", "A tensor of shape (4,) in float64 is wanted."),
         ),
     ),
     5: Exercise(
         right=[SIGNED, ABSOLUTE],
         praise="With its sign the score empties the first layer, and the gradient is gone.",
-        hint="For three layers of 4, 4 and 2 weights, pruned to 8, 6 and 4, the records are wrong. "
-        "The absolute scores keep 4, 2 and 2 in the first step. Try the example by hand first.",
+        hint="For three layers of 4, 4 and 2 weights, pruned to 8, 6, 4 and 3, the records are "
+        "wrong. In the first step the signed scores keep 3, 3 and 2 and the absolute ones 4, 2 and "
+        "2; a pair is wanted for every step. Try the example by hand first.",
         probe=probe_grasp,
         mistakes=(
             Mistake(
                 "gradient of removed weights",
-                [
-                    [([3, 3, 2], 0.3938), ([2, 2, 2], 0.3251), ([1, 2, 1], 1.7944)],
-                    [([4, 2, 2], 0.3116), ([3, 2, 1], 0.4713), ([2, 1, 1], 1.0249)],
-                ],
+                records(
+                    "332 630.1 222 520.1 121 2871 111 2871", "422 498.5 321 754.1 211 1640 111 1484"
+                ),
                 "Your gradient has entries for removed weights. They count neither in G nor in "
                 "the product with the Hessian.",
             ),
             Mistake(
                 "gradient of removed weights in the product",
-                [
-                    [([3, 3, 2], 0.3898), ([2, 2, 2], 0.193), ([1, 2, 1], 0.0)],
-                    [([4, 2, 2], 0.3108), ([3, 2, 1], 0.2798), ([2, 1, 1], 0.0502)],
-                ],
+                records(
+                    "332 623.7 222 308.9 121 0 111 0", "422 497.2 321 447.7 211 80.38 111 80.38"
+                ),
                 "Your G is that of the kept weights. The gradient that is multiplied by the "
                 "Hessian must lose its entries for removed weights too.",
             ),
             Mistake(
                 "norm over all",
-                [
-                    [([3, 3, 2], 0.3938), ([1, 3, 2], 0.3216), ([0, 3, 1], 0.0073)],
-                    [([4, 2, 2], 0.3116), ([3, 2, 1], 0.4713), ([1, 2, 1], 2.4125)],
-                ],
+                records(
+                    "332 630.1 132 514.5 031 11.7 030 0", "422 498.5 321 754.1 121 3860 111 1484"
+                ),
                 "The counts are right. G is to be summed over the kept weights only.",
             ),
             Mistake(
                 "norm before",
-                [
-                    [([3, 3, 2], 0.3489), ([1, 3, 2], 0.3898), ([0, 3, 1], 0.193)],
-                    [([4, 2, 2], 0.3489), ([3, 2, 1], 0.3108), ([1, 2, 1], 0.2798)],
-                ],
-                "The counts are right. Your G is that of the mask before each step; wanted is the "
-                "one after it.",
+                records(
+                    "332 558.2 132 623.7 031 308.9 030 0", "422 558.2 321 497.2 121 447.7 111 80.38"
+                ),
+                "The counts are right. G is wanted at the mask after each step, not before it.",
             ),
             Mistake(
                 "root",
-                [
-                    [([3, 3, 2], 0.6243), ([1, 3, 2], 0.4394), ([0, 3, 1], 0.0)],
-                    [([4, 2, 2], 0.5575), ([3, 2, 1], 0.529), ([1, 2, 1], 0.2241)],
-                ],
+                records(
+                    "332 24.97 132 17.57 031 0 030 0", "422 22.3 321 21.16 121 8.965 111 8.965"
+                ),
                 "The counts are right. G is the squared norm, without the root.",
             ),
+            *(
+                Mistake(
+                    f"filled up: {end}",
+                    [*records(f"332 623.7 132 308.9 {end}"), ABSOLUTE],
+                    "With signed scores, removed weights have come back: the value that you give "
+                    "them, such as 0 or -1, stands above some negative scores.",
+                )
+                for end in ("310 0 300 0", "220 0 210 0", "121 3.437 111 3.437")
+            ),
             Mistake(
-                "zero is not the lowest",
-                [[*SIGNED[:2], ([3, 1, 0], 0.0)], ABSOLUTE],
-                "With signed scores, removed weights have come back: a score of zero stands above "
-                "every negative one.",
+                "removed weights compete",
+                records("332 623.7 222 308.9 220 0 300 0", "422 497.2 321 447.7 121 80.38 111 0"),
+                "The first step is right. Then removed weights compete with the others and come "
+                "back; here a removed weight never returns.",
+            ),
+            Mistake(
+                "ties",
+                [*records("332 623.7 132 308.9 031 0 021 0"), ABSOLUTE],
+                "Only the last step with signed scores is wrong: all scores are zero there, and "
+                "the smaller index is kept first.",
             ),
             Mistake(
                 "wrong end",
-                [[([3, 3, 2], 0.9424), ([3, 2, 1], 0.0231), ([2, 1, 1], 0.014)], ABSOLUTE],
+                [*records("332 1508 321 36.95 211 22.44 201 0"), ABSOLUTE],
                 "With signed scores you keep the smallest. Larger means keep.",
             ),
             Mistake(
-                "dense network",
-                [
-                    [([3, 3, 2], 0.3898), ([1, 3, 2], 0.2409), ([1, 1, 2], 0.1744)],
-                    [([4, 2, 2], 0.3108), ([3, 2, 1], 0.2798), ([2, 2, 0], 0.0)],
-                ],
-                "The first step is right. Later ones score the dense network again; score the "
-                "pruned one.",
+                "wrong end of both",
+                records(
+                    "332 1508 321 11.05 121 80.38 021 0", "422 4.804 231 55.21 211 11.05 021 0"
+                ),
+                "You keep the smallest scores, and removed weights with them. Larger means keep.",
             ),
-            Mistake("sign", [ABSOLUTE, ABSOLUTE], "You take absolute values in both cases."),
-            Mistake("no absolute value", [SIGNED, SIGNED], "Your scores keep their sign always."),
+            Mistake(
+                "without w",
+                records("332 1508 321 36.95 211 22.44 111 3.437", "422 497.2 420 0 400 0 300 0"),
+                "Your scores lack the factor w.",
+            ),
+            Mistake(
+                "dense network",
+                records("332 623.7 132 385.5 112 279 111 279", "422 497.2 321 447.7 220 0 120 0"),
+                "The first step is right. Later ones use the scores of the dense network again; "
+                "score the pruned one.",
+            ),
+            Mistake("last", [SIGNED[-1:], ABSOLUTE[-1:]], "A pair is wanted for every step."),
+            Mistake("swapped", [ABSOLUTE, SIGNED], "Signed and absolute scores are swapped."),
+            Mistake("sign", [ABSOLUTE] * 2, "You take absolute values in both cases."),
+            Mistake("no absolute value", [SIGNED] * 2, "Your scores keep their sign always."),
+            Mistake("changed", "changed", "The weights have changed, or have a gradient now."),
+            Mistake("graph", "graph", "Keep the graph of the first derivative: create_graph=True."),
         ),
     ),
 }
