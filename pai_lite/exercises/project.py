@@ -53,16 +53,11 @@ def state(model: nn.Module) -> dict[str, list[Any]]:
     }
 
 
-def equal(a: Any, b: Any) -> bool:
-    """Say whether two entries of a state are the same."""
-    return (
-        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
-    )
-
-
 def unchanged(before: list[Any], after: list[Any]) -> bool:
-    """Say whether a part of a state is as it was."""
-    return len(before) == len(after) and all(map(equal, before, after))
+    """Say whether a part of a state, of tensors or other values, is as it was."""
+    tensors = [[isinstance(entry, Tensor) for entry in part] for part in (before, after)]
+    both = zip(before, after, tensors[0], strict=False)
+    return tensors[0] == tensors[1] and all(torch.equal(a, b) if t else a == b for a, b, t in both)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -117,33 +112,36 @@ def first_broken(criterion: Any) -> str:
 
 #: Two layers with ties between them and within them.
 SCORES = {
-    "a": torch.tensor([[3.0, -1.0, 2.0], [2.0, 0.0, 1.0]], dtype=torch.float64),
-    "b": torch.tensor([[2.0, -4.0], [5.0, 0.0], [-1.0, 2.0], [0.0, 0.0]], dtype=torch.float64),
+    "a": torch.tensor([[3.0, -1.0, 2.0], [2.0, 0.0, 2.0]], dtype=torch.float64),
+    "b": torch.tensor([[2.0, -4.0], [5.0, 0.0], [-1.0, 1.0], [0.0, 0.0]], dtype=torch.float64),
 }
-DENSITY, DRAWS = 0.33, 30
+DENSITY, DRAWS = 0.33, 60
 CHANCE = ("shuffled", "shuffled within units", "random")
 
 #: What is determined of the six masks, by hand: k = round(0.33 * 14) = 5.
 KEPT = {
-    "chosen": {"a": [0, 2, 3], "b": [0, 2]},
+    "form": True,
+    "chosen": {"a": [0, 2, 3, 5], "b": [2]},
     "inverted": {"a": [1, 4], "b": [1, 3, 4]},
-    "inverted within layers": {"a": [1, 4, 5], "b": [1, 4]},
-    "shuffled": ["[3, 2]"],
-    "shuffled within units": ["[2, 1, 1, 1, 0, 0]"],
+    "inverted within layers": {"a": [1, 2, 3, 4], "b": [1]},
+    "shuffled": ["[4, 1]"],
+    "shuffled within units": ["[2, 2, 0, 1, 0, 0]"],
     "random": ["5"],
     "drawn anew": [True, True, True],
-    "seeded": True,
-    "scores": True,
 }
+#: What else has to hold.
+FREE = ("free in layers", "free in units", "free in all")
+KEPT |= dict.fromkeys((*FREE, "seeded", "generator", "scores"), True)
+
 #: What is found where a likely mistake was made.
 LIKELY = {
-    "every tie": ("chosen", {"a": [0, 2, 3], "b": [0, 2, 5]}),
-    "last tie": ("chosen", {"a": [0, 3], "b": [0, 2, 5]}),
+    "every tie": ("chosen", {"a": [0, 2, 3, 5], "b": [0, 2]}),
+    "last tie": ("chosen", {"a": [0, 3, 5], "b": [0, 2]}),
     "rounded down": ("chosen", {"a": [0, 2, 3], "b": [2]}),
     "each layer alone": ("chosen", {"a": [0, 2], "b": [0, 2, 5]}),
     "absolute": ("chosen", {"a": [0, 2, 3], "b": [1, 2]}),
     "lowest": ("chosen", {"a": [1, 4], "b": [1, 3, 4]}),
-    "inverse": ("inverted", {"a": [4], "b": [3, 6, 7]}),
+    "inverse": ("inverted", {"a": [4], "b": [3, 5, 6, 7]}),
     "last lowest": ("inverted", {"a": [1], "b": [1, 4, 6, 7]}),
 }
 
@@ -161,19 +159,42 @@ def counts(mask: Mapping[str, Tensor], what: str) -> str:
     return str({"shuffled": layers, "random": sum(layers)}.get(what, units))
 
 
+def freedom(drawn: Mapping[str, list[Mapping[str, Tensor]]]) -> dict[str, bool]:
+    """Return whether the draws reach more than a dependent choice could reach at most.
+
+    Shuffled in rows alone, or by whole rows and columns, layer a has at most 9 masks of 15, and b
+    4 of 8; with one order for all units a has 3 of 9; with the counts of layers fixed, random has
+    one for a.
+    """
+    reached = {w: [len({str(places(m)[n]) for m in drawn[w]}) for n in SCORES] for w in CHANCE}
+    layers = reached["shuffled"][0] > 9 and reached["shuffled"][1] > 4
+    first = {int(mask["a"].sum()) for mask in drawn["random"]}
+    units = reached["shuffled within units"][0] > 6
+    return dict(zip(FREE, (layers, units, len(first) > 2), strict=True))
+
+
 def facts(controls: Controls) -> dict[str, Any]:
     """Return what is determined of the masks that an answer draws with many seeds."""
-    given = {name: z.clone() for name, z in SCORES.items()}
+    given, before = {name: z.clone() for name, z in SCORES.items()}, torch.get_rng_state()
     found = [returned(controls, given, DENSITY, seed) for seed in range(DRAWS)]
     again = controls(given, DENSITY, 3)
     drawn = {name: [masks[name] for masks in found] for name in CHANCE}
     return {
+        "form": all(m[n].dtype == torch.bool for m in again.values() for n in SCORES)
+        and all(m[n].shape == z.shape for m in again.values() for n, z in SCORES.items()),
         **{name: places(found[0][name]) for name in KEPT if name.startswith(("chosen", "inv"))},
         **{name: sorted({counts(m, name) for m in masks}) for name, masks in drawn.items()},
         "drawn anew": [len({str(places(m)) for m in masks}) > 2 for masks in drawn.values()],
+        **freedom(drawn),
         "seeded": all(places(again[name]) == places(found[3][name]) for name in CHANCE),
+        "generator": torch.equal(before, torch.get_rng_state()),
         "scores": all(torch.equal(given[name], z) for name, z in SCORES.items()),
     }
+
+
+def kept_scores(found: Mapping[str, list[int]]) -> list[float]:
+    """Return the scores at the places of a mask, in order of size."""
+    return sorted(float(SCORES[name].flatten()[i]) for name, at in found.items() for i in at)
 
 
 def first_wrong(controls: Any) -> str:
@@ -182,29 +203,42 @@ def first_wrong(controls: Any) -> str:
         return controls
     found = facts(controls)
     wrong = [name for name in KEPT if found[name] != KEPT[name]]
-    likely = [
-        n for n, (part, value) in LIKELY.items() if wrong[:1] == [part] and found[part] == value
-    ]
+    same = [n for n, (part, value) in LIKELY.items() if found[part] == value]
+    likely = [name for name in same if wrong[:1] == [LIKELY[name][0]]]
+    if wrong[:1] in (["chosen"], ["inverted"]) and not likely:
+        likely = ["ties"] * (kept_scores(found[wrong[0]]) == kept_scores(KEPT[wrong[0]]))
     return (likely or wrong or ["none"])[0]
 
 
 CHOSEN = np.array([0.90, 0.80, 0.85, np.nan, 0.88])
 OTHERS = np.array([[0.91, 0.78, 0.80, 0.99, 0.88], [0.95, np.nan, np.nan, 0.5, np.nan]])
-#: Of the first row: the differences are 1, -2, -5 and 0.
+#: Mean and half-width of the first row, whose differences are 1, -2, -5 and 0, as they are and as
+#: likely mistakes have them. The second row has a single pair.
 MEAN, HALF = -1.5, 4.20998
+HALVES = {"denominator": 3.64595, "normal": 2.59284, "5% a side": 3.11321, "freedom": 3.67289}
+HALVES |= {"none": HALF, "root": 8.41996}
+ROWS = {"sign": (-MEAN, HALF), "fractions": (MEAN / 100, HALF / 100)}
+ROWS |= {name: (MEAN, half) for name, half in HALVES.items()}
 
 
-def rows(answer: Any) -> Any:
-    """Return the rows of an answer on two controls as lists; a list passes as it is."""
+def first_off(answer: Any) -> str:
+    """Return what is wrong with an answer on two controls; a word passes as it is."""
     if not callable(answer):
         return answer
-    value = np.asarray(returned(answer, CHOSEN.copy(), OTHERS.copy()), dtype=float)
-    return [[float(number) for number in row] for row in value]
-
-
-def table(mean: float, half: float, single: float = 5.0) -> list[list[float]]:
-    """Return the two rows: four pairs, and a single one."""
-    return [[mean, mean - half, mean + half, 4.0], [single, -math.inf, math.inf, 1.0]]
+    given = CHOSEN.copy(), OTHERS.copy()
+    value = np.asarray(returned(answer, *given), dtype=float)
+    if value.shape != (2, 4):
+        return "shape"
+    first, single = value
+    if np.isnan(first).any() or first[3] != 4:
+        return "missing" if np.isnan(first).any() else "pairs"
+    wanted = {name: (mean, mean - half, mean + half) for name, (mean, half) in ROWS.items()}
+    row = [name for name, three in wanted.items() if np.allclose(first[:3], three, rtol=2e-3)]
+    if row != ["none"]:
+        return (row or ["row"])[0]
+    kept = all(map(np.array_equal, given, (CHOSEN, OTHERS), (True, True)))
+    alone = np.allclose(single, [5, -math.inf, math.inf, 1])
+    return "single" if not alone else "none" if kept else "inputs"
 
 
 BROKEN_RULES = {
@@ -218,10 +252,9 @@ BROKEN_RULES = {
     "weights": "The weights of the model have changed. Work on a copy (copy.deepcopy).",
     "gradients": "The gradients of the model have changed: backward() adds to .grad. Use "
     "torch.autograd.grad, or a copy of the model.",
-    "statistics": "BatchNorm's running statistics have changed: a forward pass in train mode "
-    "updates them, with or without a gradient. Send the batch through a copy of the model.",
-    "modes": "A module is not in the mode in which it was. Here BatchNorm alone was in eval mode; "
-    "model.train() at the end puts it into train mode. Use a copy.",
+    "statistics": "BatchNorm's running statistics have changed, as in every forward pass in train "
+    "mode. Send the batch through a copy of the model.",
+    "modes": "A module is not in the mode in which it was: here BatchNorm alone was in eval mode.",
     "flags": "requires_grad of a parameter has changed.",
     "hooks": "A hook has stayed behind: remove it, or use a copy of the model.",
     "generator": "PyTorch's global generator has moved. Dropout in train mode draws from it, as "
@@ -234,10 +267,9 @@ BROKEN_RULES = {
 }
 
 WRONG_MASKS = {
-    "every tie": "A mask keeps more than k weights: all that are not below the k-th score. Of "
-    "those equal to it only as many stay as are missing, the first of them.",
-    "last tie": "Of equal scores the last are kept. The rule is the first; "
-    "argsort(descending=True, stable=True) has them in this order.",
+    "every tie": "More than k weights are kept. Of those equal to the k-th score the first stay.",
+    "last tie": "Of equal scores the last are kept; argsort(descending=True, stable=True) has the "
+    "first first.",
     "rounded down": "One weight is missing: k = round(density * n), here round(4.62) = 5.",
     "each layer alone": "The k largest are taken over all layers together, not layer by layer.",
     "absolute": "You have taken absolute values. A score of -4 is a low one.",
@@ -245,8 +277,11 @@ WRONG_MASKS = {
     "inverse": "1 / score does not reverse the order of signed scores; zeros become infinite.",
     "last lowest": "The first of equal scores is taken here too: the order of the largest, read "
     "backwards, has the last of them first.",
-    "chosen": "'chosen' is not right for [[3, -1, 2], [2, 0, 1]] and "
-    "[[2, -4], [5, 0], [-1, 2], [0, 0]] at a density of 0.33.",
+    "ties": "Only the ties are wrong: of equal scores the first is taken. torch.topk and argsort, "
+    "unless stable=True, promise no order.",
+    "form": "A mask is no bool tensor, or has another shape than its scores.",
+    "chosen": "'chosen' is not right for [[3, -1, 2], [2, 0, 2]] and "
+    "[[2, -4], [5, 0], [-1, 1], [0, 0]] at a density of 0.33.",
     "inverted": "'inverted' does not keep the five lowest scores. Equal ones: the first is taken.",
     "inverted within layers": "'inverted within layers' keeps in each layer as many weights as "
     "'chosen' does, those of the lowest scores of the layer.",
@@ -256,19 +291,31 @@ WRONG_MASKS = {
     "random": "'random' has not exactly k weights for every seed. A mask drawn weight by weight "
     "with probability d has k of them only on average.",
     "drawn anew": "A mask of chance is the same for all seeds: nothing was drawn, or the seed is "
-    "not used. Assigning to a loop variable changes no tensor.",
+    "not used.",
+    "free in layers": "Over many seeds 'shuffled' reaches few masks of a layer. Permute all its "
+    "weights as one list, not whole rows or columns.",
+    "free in units": "All units of a layer are permuted in the same way. Draw an order for each.",
+    "free in all": "'random' has the same layer counts for all seeds: leave them free.",
     "seeded": "The same seed gives different masks: draw from a torch.Generator made inside.",
+    "generator": "The global generator has moved. Draw from a torch.Generator of your own.",
     "scores": "The scores that were passed in have changed.",
 }
 
 WRONG_ROWS = {
-    "The sign is turned: the difference is control minus criterion.": table(-MEAN, HALF, -5.0),
-    "These are fractions, not percentage points.": table(MEAN / 100, HALF / 100, 0.05),
-    "The denominator of S_D is N - 1; NumPy's default is N.": table(MEAN, 3.64595),
-    "1.96 is for many seeds; for four pairs the quantile is 3.18.": table(MEAN, 2.59284),
-    "This leaves 5% on either side; a 95% interval leaves 2.5%.": table(MEAN, 3.11321),
-    "N pairs have N - 1 degrees of freedom.": table(MEAN, 3.67289),
-    "The standard deviation of a mean is S_D over the root of N.": table(MEAN, 8.41996),
+    "shape": "An array of shape (controls, 4) is wanted, here (2, 4).",
+    "missing": "There is NaN in the first row. Leave out the seeds in which a run is missing.",
+    "pairs": "The first control has four pairs, whatever the other control lacks.",
+    "sign": "The sign is turned: the difference is control minus criterion.",
+    "fractions": "These are fractions, not percentage points.",
+    "denominator": "The denominator of S_D is N - 1; NumPy's default is N.",
+    "normal": "1.96 is for many seeds; for four pairs the quantile is 3.18.",
+    "5% a side": "This leaves 5% on either side; a 95% interval leaves 2.5%.",
+    "freedom": "N pairs have N - 1 degrees of freedom.",
+    "root": "The standard deviation of a mean is S_D over the root of N.",
+    "row": "[0.91, 0.78, 0.80, 0.99, 0.88], where chosen is [0.90, 0.80, 0.85, nan, 0.88], has "
+    "a mean of -1.5 points, and its interval goes from -5.71 to 2.71.",
+    "single": "One pair has no spread. The row of a single 5 points is [5, -inf, inf, 1].",
+    "inputs": "An array that was handed in has changed: -= and assignments work in place.",
 }
 
 EXERCISES: dict[int, Exercise] = {
@@ -281,18 +328,16 @@ EXERCISES: dict[int, Exercise] = {
     ),
     4: Exercise(
         right="none",
-        praise="Counts, places and seeds are as described.",
+        praise="Form, counts, places and seeds are as described, on an example with 60 seeds.",
         hint="Compute the six masks of the example in the question by hand first.",
         probe=first_wrong,
         mistakes=tuple(Mistake(fact, fact, reason) for fact, reason in WRONG_MASKS.items()),
     ),
     5: Exercise(
-        right=table(MEAN, HALF),
+        right="none",
         praise="Pairs, direction, quantile and missing runs are right.",
-        hint="Try chosen = [0.90, 0.80, 0.85, nan, 0.88] and the controls "
-        "[0.91, 0.78, 0.80, 0.99, 0.88] and [0.95, nan, nan, 0.5, nan]. The first has four pairs, "
-        "with a mean of -1.5 points, the second one pair.",
-        probe=rows,
-        mistakes=tuple(Mistake(reason, wrong, reason) for reason, wrong in WRONG_ROWS.items()),
+        hint="Work through the example of the question by hand first.",
+        probe=first_off,
+        mistakes=tuple(Mistake(fact, fact, reason) for fact, reason in WRONG_ROWS.items()),
     ),
 }
