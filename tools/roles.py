@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.citations import read_references
 from tools.labels import Label, page_title, read_labels
 from tools.myst import Source
-from tools.site import ROOT, bibliography_path
+from tools.site import ROOT, bibliography_path, colab_url
 
 _CODE_OR_ROLE = re.compile(
     r"(?P<code>(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
@@ -42,8 +42,10 @@ class Context:
         """Text linked to another chapter's notebook; plain for this page and other pages."""
         if page == self.source.path or page.parent.name != "chapters":
             return text
-        above = "../" if self.source.path.parent.name == "assignments" else ""
-        return f"[{text}]({above}{page.stem}.ipynb)"
+        if self.source.path.parent.name == "assignments":
+            # Its file is handed around alone.
+            return f"[{text}]({colab_url(f'notebooks/{page.stem}.ipynb', self.root)})"
+        return f"[{text}]({page.stem}.ipynb)"
 
 
 def convert_roles(text: str, line: int, context: Context) -> str:
