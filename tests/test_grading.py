@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pai_lite.course.box import landlock_version
 from pai_lite.course.bundle import Assignment, Question, read_assignment, same_text
 from pai_lite.course.grade import Graded, Limits, grade, written_answers
-from pai_lite.course.kernel import TEXT_LIMIT, Kernel
+from pai_lite.course.kernel import FILE_SIZE, MEMORY, TEXT_LIMIT, Kernel
 from pai_lite.course.submissions import find_notebooks, grade_submissions
 from pai_lite.files import whole_file
 
@@ -219,6 +219,27 @@ def test_the_wanted_text_is_not_in_the_process_of_the_student(tiny: Assignment) 
         kernel.run(spy, 5)
         assert kernel.run(first.source, 30).text == "False False\n"
         assert kernel.run(f"{first.source}\n# {7003 * 7003}", 30).text == "True True\n"
+
+
+def test_a_hidden_test_leaves_no_trace_in_the_process(tiny: Assignment) -> None:
+    trace = "print('hidden' in str({**globals()}), 'hidden' in str(In))"
+    with Kernel() as kernel:
+        kernel.run(SQUARE, 5)
+        before = kernel.run("print(sorted(globals()))", 5).text
+        assert kernel.run(tiny.questions[0].cases[0].source, 20).text == "9 49042009\n"
+        assert kernel.run("print(sorted(globals()))", 5).text == before
+        assert kernel.run(trace, 5).text == "False False\n"
+        kernel.run("left = 'hidden'", 5)
+        assert kernel.run(trace, 5).text == "True False\n"
+
+
+def test_a_kernel_has_limits(tiny: Assignment) -> None:
+    pytest.importorskip("resource")
+    kinds = ["RLIMIT_FSIZE", "RLIMIT_CORE", *["RLIMIT_DATA"] * (sys.platform == "linux")]
+    shown = f"import resource; print([resource.getrlimit(getattr(resource, k)) for k in {kinds}])"
+    limits = [FILE_SIZE, 0, MEMORY][: len(kinds)]
+    with Kernel() as kernel:
+        assert kernel.run(shown, 5).text == f"{[(limit, limit) for limit in limits]}\n"
 
 
 def test_megabytes_of_output_are_cut(tiny: Assignment) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
 
 from pai_lite.course.bundle import Assignment, Case, Question
-from pai_lite.course.kernel import START_SECONDS, Kernel, Outcome
+from pai_lite.course.kernel import START_SECONDS, Kernel, Outcome, Status
 
 _CHECK = re.compile(r"""\bcheck\(\s*["']\w+\.(\d+)["']""")
 _WRITTEN = re.compile(r"<!--\s*BEGIN QUESTION\s*-->.*?\*\*Question (\d+)\*\*", re.DOTALL)
@@ -56,10 +55,6 @@ class Graded:
         outcomes = zip(question.cases, self.outcomes(question), strict=True)
         return sum(case.points for case, passed in outcomes if passed)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class _Step:
@@ -76,45 +71,56 @@ def grade(notebook: NotebookNode, assignment: Assignment, limits: Limits) -> Gra
 
     Where its process dies, a new one runs what came before, without what killed it.
     """
-    started = time.monotonic()
     graded = Graded(written=dict(written_answers(notebook)))
-    steps, done, fatal = list(_steps(notebook, assignment)), set(), set()
-    left = limits.submission
-    while left > 0 and _run(steps, done, fatal, graded, limits, started):
-        left = limits.submission - (time.monotonic() - started)
-    if len(done) < len(steps):
+    grading = _Grading(list(_steps(notebook, assignment)), limits, graded)
+    while grading.left > 0 and grading.run():
+        pass
+    if len(grading.done) < len(grading.steps):
         graded.problems.append(f"It was stopped after {limits.submission:.0f} seconds.")
-    graded.seconds = round(time.monotonic() - started, 1)
+    graded.seconds = round(limits.submission - grading.left, 1)
     return graded
 
 
-def _run(
-    steps: list[_Step],
-    done: set[int],
-    fatal: set[int],
-    graded: Graded,
-    limits: Limits,
-    started: float,
-) -> bool:
-    """Take the steps in a new kernel; return whether another kernel is needed for the rest."""
-    with Kernel() as kernel:
-        if any("pai_lite" in step.source for step in steps):
-            kernel.run("__import__('pai_lite')", START_SECONDS)  # takes seconds of nobody's limit
-        for number, step in enumerate(steps):
-            if number in fatal or (step.case and number in done):
-                continue
-            left = limits.submission - (time.monotonic() - started)
-            if left <= 0:
-                return False
-            outcome = kernel.run(step.source, min(limits.cell, left))
-            if number not in done:
-                _note(step, outcome, graded)
-            done.add(number)
-            if outcome.status in ("timeout", "died"):
-                fatal.add(number)
-            if outcome.status == "died":
-                return True
-    return False
+class _Grading:
+    """The grading of one notebook: what was done, what is fatal, and the time that is left."""
+
+    def __init__(self, steps: list[_Step], limits: Limits, graded: Graded) -> None:
+        self.steps, self.limits, self.graded = steps, limits, graded
+        self.done: set[int] = set()
+        self.fatal: set[int] = set()
+        self.deadline = time.monotonic() + limits.submission
+
+    @property
+    def left(self) -> float:
+        """Seconds; below 0 where the last step overran them."""
+        return self.deadline - time.monotonic()
+
+    def run(self) -> bool:
+        """Take the steps in a new kernel; return whether another one is needed for the rest."""
+        with Kernel() as kernel:
+            if any("pai_lite" in step.source for step in self.steps):
+                # Importing PyTorch takes seconds, and none of the student's.
+                kernel.run("__import__('pai_lite')", START_SECONDS)
+            for number, step in enumerate(self.steps):
+                if self.left <= 0:
+                    return False
+                if self.needed(number) and self.take(kernel, number, step) == "died":
+                    return True
+        return False
+
+    def needed(self, number: int) -> bool:
+        """Cells are run in every kernel, unless they are fatal; a test is run once."""
+        return number not in (self.done if self.steps[number].case else self.fatal)
+
+    def take(self, kernel: Kernel, number: int, step: _Step) -> Status:
+        """Take a step, and write down what came of it if it is the first time."""
+        outcome = kernel.run(step.source, min(self.limits.cell, self.left))
+        if number not in self.done:
+            _note(step, outcome, self.graded)
+        self.done.add(number)
+        if outcome.status in ("timeout", "died"):
+            self.fatal.add(number)
+        return outcome.status
 
 
 def _note(step: _Step, outcome: Outcome, graded: Graded) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -109,7 +110,7 @@ def _graded(
             return Graded(**stored)
     graded = grade_file(notebook, assignment, limits)
     with whole_file(kept) as path:
-        path.write_text(json.dumps({"sha256": digest, **graded.as_dict()}, indent=1), "utf8")
+        path.write_text(json.dumps({"sha256": digest, **asdict(graded)}, indent=1), "utf8")
     return graded
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -67,17 +68,17 @@ class NoAnswerError(Exception):
     """A function still returns nothing."""
 
 
-def called_on(*arguments: Callable[[], Any]) -> Callable[[Any], Any]:
-    """Return a probe that calls a function on arguments, each made anew.
+def or_value(probe: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let what is no function pass a probe as it is.
 
-    What is no function passes as it is, so that the right answer can be given as a value: the
-    check of a graded question must not hold a solution.
+    The right answer to a graded question is given as a value: its check must hold no solution.
     """
 
-    def probe(answer: Any) -> Any:
-        return returned(answer, *(make() for make in arguments)) if callable(answer) else answer
+    @wraps(probe)
+    def probe_or_value(answer: Any) -> Any:
+        return probe(answer) if callable(answer) else answer
 
-    return probe
+    return probe_or_value
 
 
 def returned(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import returned, same
+from pai_lite.exercises.engine import or_value, returned, same
 
 POINT = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 SCORES = (
@@ -61,10 +61,9 @@ def tensors(value: Any, shapes: list[torch.Size]) -> bool:
     return listed and [t.shape for t in value] == shapes
 
 
+@or_value
 def probe_score(answer: Any) -> Any:
     """Call an answer on batches of one and of three examples; say in words if it changes w."""
-    if not callable(answer):
-        return answer
     for needs in (False, True):
         w = weights(POINT, needs)
         scores = returned(answer, [cubic, falling], [1, 3], w)
@@ -75,10 +74,9 @@ def probe_score(answer: Any) -> Any:
     return "scores require gradients" if scores.requires_grad else scores
 
 
+@or_value
 def probe_masks(answer: Any) -> Any:
     """Return the flat indices kept in each layer for two densities, or say what is wrong."""
-    if not callable(answer):
-        return answer
     layers = [z.clone() for z in SCORES]
     kept = [returned(answer, layers, density) for density in DENSITIES]
     if not all(tensors(masks, [z.shape for z in SCORES]) for masks in kept):
@@ -111,20 +109,18 @@ def probe_edges(answer: Any) -> Any:
     return "NaN passes"
 
 
+@or_value
 def probe_collapse(answer: Any) -> Any:
     """Return k and the layer for one, two and five weights a layer."""
-    if not callable(answer):
-        return answer
     found = [returned(answer, [z.clone() for z in SCORES], least) for least in (1, 2, 5)]
     if any(not isinstance(pair, tuple) or [type(x) for x in pair] != [int, int] for pair in found):
         return "another kind"
     return [list(pair) for pair in found]
 
 
+@or_value
 def probe_units(answer: Any) -> Any:
     """Return the sums for the chain of two layers, or say in words what is wrong."""
-    if not callable(answer):
-        return answer
     W = [weights(matrix, True) for matrix in CHAIN]
     found = returned(answer, powers, W)
     if any(touched(w, matrix, True) for w, matrix in zip(W, CHAIN, strict=True)):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake, returned, same
+from pai_lite.exercises.engine import Exercise, Mistake, or_value, returned, same
 
 PREFIX = "hw2"
 
@@ -39,10 +39,9 @@ def stays(part: Tensor) -> list[Any]:
     return [part.requires_grad, held, part.tolist()]
 
 
+@or_value
 def probe_product(answer: Any) -> Any:
     """Return the product on three tensors, or a word on what else is wrong."""
-    if not callable(answer):
-        return answer
     parts = [vector(1.0, -2.0), vector(0.5, 3.0).view(1, 2).requires_grad_(), vector(4.0)]
     parts[1].grad = torch.full_like(parts[1], 0.25)
     before = [stays(part) for part in parts]
@@ -77,10 +76,9 @@ EXACT = vector(-7.121094, -6.0, 0.890625)
 FIRST = vector(-8.5, -7.0, 0.875)
 
 
+@or_value
 def probe_changes(answer: Any) -> Any:
     """Return both vectors at eps = 0.25, or only the first where that is wrong."""
-    if not callable(answer):
-        return answer
     w = vector(1.0, -2.0, 0.5)
     exact, first = returned(answer, cubic_loss, w, 0.25)
     if not same(w, vector(1.0, -2.0, 0.5)):
@@ -93,10 +91,9 @@ def paper_scores() -> list[Tensor]:
     return [vector(0.5, 1.5, 2.0), vector(0.5, -3.0, -1.0, 0.25).view(2, 2)]
 
 
+@or_value
 def probe_masks(answer: Any) -> Any:
     """Return the masks at density 0.55 and the change, or only what is wrong before it."""
-    if not callable(answer):
-        return answer
     scores = paper_scores()
     masks, change = returned(answer, scores, 0.55)
     if not same(scores, paper_scores()):
@@ -133,10 +130,9 @@ def own_step(answer: Any, w: Tensor) -> float:
     return max(asked, default=0.0) / torch.finfo(w.dtype).eps ** (1 / 3)
 
 
+@or_value
 def probe_difference(answer: Any) -> Any:
     """Return the steps that the answer chooses, or what is wrong with its estimate before it."""
-    if not callable(answer):
-        return answer
     w, asked = vector(2.0, 0.0, -1.0), []
     estimate = returned(answer, lambda v: asked.append(1) or cubes(v), w, 0.5)
     if not same(w, vector(2.0, 0.0, -1.0)):

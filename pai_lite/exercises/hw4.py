@@ -5,97 +5,36 @@ The answers are values on small inputs: the check of a graded question holds no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pai_lite.exercises.engine import Exercise, Mistake, returned, same
+from pai_lite.exercises.engine import Exercise, Mistake, or_value, returned, same
+from pai_lite.exercises.hw4_probes import ALPHAS, NETWORK, PATH, POINTS, WEIGHTS, trial
 
 PREFIX = "hw4"
 
-Loss = Callable[[Any], Tensor]
-
-WEIGHTS = torch.tensor([0.8, -0.5, 1.2], dtype=torch.float64)
-POINTS = torch.tensor([[1.0, 0.5, -0.4], [-0.6, 1.1, 0.3], [0.2, -0.7, 0.9]], dtype=torch.float64)
-ALPHAS = [0.5, 0.2]
-# What training on the three losses with momentum 0.6 and weight decay 0.4 makes of the weights.
-PATH = [
-    WEIGHTS,
-    torch.tensor([-0.25877550, -0.58688775, 1.06351020], dtype=torch.float64),
-    torch.tensor([-0.35530321, -0.63554460, 0.86740638], dtype=torch.float64),
-]
-NETWORK = [
-    torch.tensor([[0.6, -0.9], [1.1, 0.4]], dtype=torch.float64),
-    torch.tensor([0.3, -0.7], dtype=torch.float64),
-    torch.tensor([[[[0.7, -0.4]]]], dtype=torch.float64),
-]
 ENTRIES = ("first", "second", "third", "fourth")
 HELD = {(10, 4, 4): (52, 15, 10, 7), (12, 2, 3): (38, 15, 9, 8), (3, 2, 5): (11, 6, 6, 2)}
 
 
-def losses() -> list[Loss]:
-    """Return three losses of a vector of three weights, none of them quadratic."""
-    return [lambda w, x=x: (w @ x).sin() + (w * x).square().sum() / 2 for x in POINTS]
-
-
-def network_losses() -> list[Loss]:
-    """Return three losses of a matrix, a bias and a kernel of four dimensions."""
-
-    def loss(v: list[Tensor], x: Tensor) -> Tensor:
-        dense = (v[0] @ x + v[1]).tanh().square().sum() + v[0].prod()
-        return dense + (v[2].flatten() @ x + v[1].sum()).sin()
-
-    return [lambda v, x=x: loss(v, x) for x in POINTS[:, :2]]
-
-
-def trial(call: Callable, right: Any, given: list[Tensor], order: tuple[int, ...]) -> Any:
-    """Return what is found on tensors, or if it is right, in a word the promise that is broken.
-
-    Args:
-        call: takes three losses, of vectors or of networks, and copies of the tensors.
-        order: in which the losses must be called; empty if it does not matter.
-    """
-    called: list[int] = []
-
-    def watched(number: int, loss: Loss) -> Loss:
-        return lambda w: (called.append(number), loss(w))[1]
-
-    made, held = network_losses() if given is NETWORK else losses(), [v.clone() for v in given]
-    found = call([watched(number, loss) for number, loss in enumerate(made)], held)
-    if not same(found, right):
-        return found
-    results = found if isinstance(found, list | tuple) else [found]
-    kept = len(held) == len(given) and all(map(torch.equal, held, given))
-    if not kept or any(v.requires_grad for v in held):
-        return "changed"
-    if any(z.requires_grad for z in results):
-        return "attached"
-    if order and tuple(called) != order:
-        return "calls"
-    return found if all(z.dtype == torch.float64 for z in results) else "dtype"
-
-
+@or_value
 def probe_step(answer: Any) -> Any:
     """Call an answer on two losses, weights and a rate for each."""
-    if not callable(answer):
-        return answer
     given = [WEIGHTS, POINTS[0].abs()]
     return trial(lambda made, v: returned(answer, *made[:2], *v), STEP, given, ())
 
 
+@or_value
 def probe_scores(answer: Any) -> Any:
     """Call an answer on three losses of a network."""
-    if not callable(answer):
-        return answer
     return trial(lambda made, v: returned(answer, made, v, 0.5), SCORES, NETWORK, (0, 1, 2))
 
 
+@or_value
 def probe_sweep(answer: Any) -> Any:
     """Call an answer on a path; say in words which part is right, if it is no known mistake."""
-    if not callable(answer):
-        return answer
     right, order = (META, SLOPES), (2, 1, 0)
     found = trial(lambda made, v: returned(answer, made, v, ALPHAS, 0.6, 0.4), right, PATH, order)
     known = [right, *(mistake.answer for mistake in EXERCISES[4].mistakes)]
@@ -105,10 +44,9 @@ def probe_sweep(answer: Any) -> Any:
     return {(True, False): "only w_0", (False, True): "only rates"}.get(agree, found)
 
 
+@or_value
 def probe_held(answer: Any) -> Any:
     """Return the numbers for the first case if they are a known mistake, else the first wrong."""
-    if not callable(answer):
-        return answer
     found = [tuple(returned(answer, *case)) for case in HELD]
     if any(same(found[0], mistake.answer) for mistake in EXERCISES[5].mistakes):
         return found[0]
