@@ -21,7 +21,7 @@ STYLE: dict[str, tuple[str, str]] = {
     "random-erk": ("#009E73", "^"),
     "magnitude": ("#E69F00", "s"),
     "snip": ("#D55E00", "D"),
-    "snip, shuffled": ("#CC79A7", "X"),
+    "snip, shuffled": ("#CC79A7", "*"),
     "iter-snip": ("#F4A582", "<"),
     "force": ("#A63D00", ">"),
     "grasp": ("#AA4499", "p"),
@@ -30,11 +30,11 @@ STYLE: dict[str, tuple[str, str]] = {
     "iter-grasp": ("#DDAACC", "8"),
     "synflow": ("#117733", "X"),
     "prospr": ("#332288", "s"),
-    "prospr-first-order": ("#8888DD", "D"),
+    "prospr-first-order": ("#8888DD", "h"),
     "magnitude-after": ("#0072B2", "P"),
-    "lottery-ticket": ("#CC79A7", "*"),
+    "lottery-ticket": ("#004B87", "*"),
 }
-OTHER = ("#44AA99", "h")
+OTHER = ("#44AA99", "X")
 
 
 def plot_layer_density(masks: Mapping[str, Mask], ax: Axes | None = None) -> Axes:

@@ -129,6 +129,11 @@ def crop(images: Tensor, drawn: Tensor) -> Tensor:
     return padded.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1)).view_as(images)
 
 
+GPU_ADVICE = (
+    "On Colab, Runtime > Change runtime type > T4 GPU gives you one, and they use larger data."
+)
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the training cells of the book run on this machine.
@@ -148,6 +153,13 @@ class Setting:
     recipe: Recipe
     seeds: tuple[int, ...]
     sparsities: tuple[float, ...]
+
+    def __str__(self) -> str:
+        """Say what the training cells run, and how to get a GPU where there is none."""
+        text = f"The training cells use {self.data} and {self.model} on the {self.device.upper()}."
+        if self.device == "cuda":
+            return text
+        return f"{text}\nA GPU is not needed. {GPU_ADVICE}"
 
 
 def setting() -> Setting:

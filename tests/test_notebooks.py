@@ -123,6 +123,14 @@ def test_cells_that_show_something_have_outputs(chapter: Path) -> None:
 
 
 @each_chapter
+def test_a_cell_shows_one_picture(chapter: Path) -> None:
+    """Figures that are left open at the end of a cell are all shown; an explorer closes its own."""
+    for cell in own_cells(stored(chapter)):
+        pictures = [it for it in cell.outputs if "image/png" in it.get("data", {})]
+        assert len(pictures) <= 1, cell.source
+
+
+@each_chapter
 def test_derivations_are_compared(chapter: Path) -> None:
     assert sum(CHECKED in tags(cell) for cell in own_cells(stored(chapter))) >= 3
 

@@ -66,6 +66,7 @@ def test_an_installed_package_holds_the_measured_results(tmp_path: Path) -> None
     subprocess.run(command, cwd=source, check=True)
     installed = {path.name for path in (tmp_path / "it" / "pai_lite" / "measured").iterdir()}
     assert installed == {path.name for path in (ROOT / "book" / "results").glob("*.csv")}
+    assert (tmp_path / "it" / "pai_lite" / "book.mplstyle").exists()
     code = "import pai_lite as pai; print(pai.__file__, len(pai.measured('scoring_costs')))"
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "it")}

@@ -30,11 +30,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-_GPU_ADVICE = (
-    "Everything here runs without a GPU, on small data. On Colab, the menu "
-    "*Runtime → Change runtime type → T4 GPU* gives you one, "
-    "and the training cells then use larger data."
-)
+_READER_ADVICE = "Everything here runs without a GPU, on small data."
 _STUDENT_ADVICE = (
     "Everything here runs without a GPU. On Colab, choose *File → Save a copy in Drive* first: "
     "what you write is lost otherwise."
@@ -50,7 +46,7 @@ def convert(chapter: Path, root: Path = ROOT) -> NotebookNode:
     Raises ValueError, with file and line, at anything that the chapters' grammar does not know.
     """
     context = Context(Source(chapter), root)
-    cells = [_badge_cell(chapter, root), _install_cell(root)]
+    cells = [_badge_cell(chapter, root), _install_cell(chapter, root)]
     markdown: list[str] = []
     for block in read_blocks(context.source):
         if isinstance(block, Directive) and block.name in _CELLS:
@@ -66,17 +62,19 @@ def convert(chapter: Path, root: Path = ROOT) -> NotebookNode:
 
 def _badge_cell(chapter: Path, root: Path) -> NotebookNode:
     address = colab_url(notebook_path(chapter, root).relative_to(root).as_posix(), root)
-    advice = _STUDENT_ADVICE if chapter.parent.name == "assignments" else _GPU_ADVICE
+    advice = _STUDENT_ADVICE if chapter.parent.name == "assignments" else _READER_ADVICE
     badge = "https://colab.research.google.com/assets/colab-badge.svg"
     return new_markdown_cell(f"[![Open in Colab]({badge})]({address})\n\n{advice}")
 
 
-def _install_cell(root: Path) -> NotebookNode:
+def _install_cell(chapter: Path, root: Path) -> NotebookNode:
     source = (
         "import importlib.util\n\n"
         'if importlib.util.find_spec("pai_lite") is None:\n'
         f'    %pip install -q "pai-lite @ git+{repository(root)}"'
     )
+    if chapter.parent.name != "assignments":
+        source += "\n\nimport pai_lite as pai\n\nprint(pai.setting())"
     return new_code_cell(source, metadata={"tags": ["install"]})
 
 
