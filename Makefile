@@ -37,8 +37,7 @@ $(BOOK): $(READY) $(SOURCES)
 book: $(BOOK) ## build the book from the stored notebooks
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
-test: book ## check the code, the package, the notebooks and the built book
-	$(BIN)/ruff check .
+test: lint book ## check the code, the package, the notebooks and the built book
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
@@ -75,9 +74,9 @@ serve: book ## serve the built book on localhost
 	@echo "Serving http://127.0.0.1:$(PORT)/ until you press Ctrl-C"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-lint: $(READY) ## check style and spelling
+lint: $(READY) ## check style and spelling of code, notebooks and text
 	$(BIN)/ruff check .
-	$(BIN)/codespell README.md book tools tests benchmarks pai_lite
+	$(BIN)/codespell *.md CITATION.cff .github book tools tests benchmarks pai_lite
 
 links: book ## check that the addresses in the book answer
 	PYTHONPATH=. $(BIN)/jupyter-book build --builder linkcheck .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -61,6 +62,15 @@ def test_the_page_that_leads_to_the_book_names_an_icon_that_is_there(book: Path)
     icons = re.findall(r'rel="icon" href="([^"]+)"', (built / "index.html").read_text())
     assert len(icons) == 1
     assert (built / icons[0]).exists()
+
+
+def test_every_page_has_the_version_at_its_foot(book: Path) -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+    pages = list((book / "_build" / "html" / "book").rglob("*.html"))
+    assert len(pages) == 3
+    for path in pages:
+        foot = path.read_text(encoding="utf8").split("</article>")[1]
+        assert f">Version {pyproject['project']['version']}<" in foot
 
 
 def replace_output(root: Path, name: str, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tools import forest
+from tools import forest, results_pages
 from tools.cards import card, measured
 from tools.claims import Check, Claim, read_claims
 from tools.evidence import FAILS, HOLDS, OPEN, UNTESTED, Effect, Finding, judge
@@ -105,6 +105,20 @@ def test_one_changed_number_makes_the_page_stale(tmp_path: Path) -> None:
     rows.loc[place, "test_accuracy"] = "0.1"
     rows.to_csv(path, index=False)
     assert str(PAGE) in stale_pages(tmp_path)
+
+
+def test_the_check_fails_while_a_page_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book").mkdir()
+    shutil.copytree(ROOT / "book" / "results", tmp_path / "book" / "results")
+    for name in ("claims.yml", "references.bib"):
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests")
+    monkeypatch.setattr(results_pages, "ROOT", tmp_path)
+    assert results_pages.main(["--check"]) == 1
+    assert results_pages.main([]) == 0
+    assert results_pages.main(["--check"]) == 0
 
 
 # --- numbers and words ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -111,6 +112,33 @@ def test_make_says_what_to_install(tmp_path: Path, python: str, message: str) ->
     assert [line for line in lines if not line.startswith("make")] == lines[:1]
     assert message in lines[0]
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_version_stands_in_every_place_that_names_it() -> None:
+    version = project()["version"]
+    assert importlib.metadata.version(project()["name"]) == version
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    assert citation["version"] == version
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    assert f"{citation['title']}*, version {version}." in readme
+    assert citation["authors"][0]["name"] in readme
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf8")
+    dated = r"^## \[([\d.]+)\] - (?:Unreleased|\d{4}-\d\d-\d\d)$"
+    assert re.findall(dated, changes, re.MULTILINE)[0] == version
+
+
+def test_the_citation_has_what_its_format_requires() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["license"] == project()["license"]
+
+
+def test_lint_reads_every_notebook() -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    shown = subprocess.check_output([ruff, "check", "--show-files", "."], cwd=ROOT, text=True)
+    read = {Path(line) for line in shown.splitlines()}
+    assert set((ROOT / "notebooks").rglob("*.ipynb")) <= read
 
 
 def test_every_make_target_is_in_help() -> None:

@@ -25,16 +25,17 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write the pages made from results.")
     parser.add_argument("--check", action="store_true", help="write nothing; list what is stale")
+    check = parser.parse_args(arguments).check
     try:
         stale = stale_pages(ROOT)
         for page in stale:
             print(f"stale: {page}")
-            if not parser.parse_args(arguments).check:
+            if not check:
                 write_page(page, ROOT)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    return int(check and bool(stale))
 
 
 def stale_pages(root: Path) -> list[str]:

@@ -142,6 +142,18 @@ def introduction(judged: Sequence[Judged]) -> str:
     )
 
 
+def headline(judged: Sequence[Judged]) -> str:
+    """Return what became of all claims, as the README says it."""
+    counts = Counter(it.verdict for it in judged)
+    verdicts = ", ".join(f"{counts[verdict]} *{verdict}*" for verdict in VERDICTS)
+    identities = sum(it.verdict == HOLDS and it.claim.scale == "identity" for it in judged)
+    papers = sum(it.verdict != UNTESTED and it.claim.scale == "papers" for it in judged)
+    return (
+        f"The verdicts on {plural(judged)}: {verdicts}.\n{identities} of those that hold are "
+        f"identities; {papers} verdicts rest on networks trained at the papers' scale."
+    )
+
+
 def count_table(judged: Sequence[Judged]) -> str:
     """Return the table of how many claims there are of every verdict and scale."""
     header = "| verdict | " + " | ".join([*SCALES, "all"]) + " |"
