@@ -69,8 +69,8 @@ def words(masks: dict[str, pai.Mask]) -> str:
     kept = "; ".join(f"{NAMES[name]} {shares(mask)}" for name, mask in masks.items())
     return (
         f"The {size:,} weights of one untrained network as dots, layer by layer, and the "
-        f"{1 - SPARSITY:.0%} that each of seven methods keeps. In percent of the weights of its "
-        f"four layers, from input to output, these are: {kept}."
+        f"{1 - SPARSITY:.0%} that each of seven methods keeps. The shares kept of its four "
+        f"layers in percent, from input to output, are {kept}."
     )
 
 

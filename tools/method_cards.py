@@ -38,13 +38,12 @@ def make_page(root: Path) -> str:
 
 
 def measured_costs(path: Path) -> dict[str, str]:
-    """Return the measured values of every row on the cards, one a network.
+    """Return the latest values of every row on the cards, one a network, by its name.
 
     Raises:
         ValueError: the file lacks a row.
     """
-    costs = pd.read_csv(path).drop_duplicates(["what", "network"], keep="last")
-    found = {name: costs.loc[costs["what"] == what, "measured"] for name, what in ROWS.items()}
-    if missing := [ROWS[name] for name, values in found.items() if values.empty]:
-        raise ValueError(f"{path} has no row {missing}; measure it with make bench.")
-    return {name: " and ".join(map("{:.2f}".format, v)) for name, v in found.items()}
+    latest = pd.read_csv(path).groupby(["what", "network"])["measured"].last()
+    if missing := set(ROWS.values()) - set(latest.index.get_level_values("what")):
+        raise ValueError(f"{path} has no row {sorted(missing)}; measure it with make bench.")
+    return {name: " and ".join(f"{u:.2f}" for u in latest[what]) for name, what in ROWS.items()}
