@@ -1,4 +1,4 @@
-"""The method cards and the map on the first page leave nothing out and say what the package does."""
+"""The method cards and the map on the first page leave nothing out, and say what is so."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ SHARP = 4  # pixels a side of a weight, so that a large screen shows its edges
 
 def main() -> None:
     """The command line: write both pictures."""
+    torch.set_num_threads(1)  # small networks: more threads only wait for each other
     masks = choose()
     for theme in THEMES:
         save(draw(masks, theme), ROOT / FOLDER / f"cover_{theme.name}.svg", words(masks))
@@ -51,7 +52,6 @@ def choose() -> dict[str, pai.Mask]:
 
     In float64, so that another version of PyTorch has no ties to break otherwise.
     """
-    torch.set_num_threads(1)
     data = pai.load_data("digits")
     model = pai.build_model("small-conv", data, seed=0).double()
     batches = [(x.double(), y) for x, y in data.batches(4, per_class=10)]
