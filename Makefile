@@ -61,8 +61,9 @@ assignments: $(READY) ## make the assignments: student notebooks, and tests and 
 	$(BIN)/python -m tools.assignments $(ARGS)
 	@echo "For instructors alone: $(CURDIR)/_build/assignments"
 
-results-pages: $(READY) ## write the pages that are made from measured results
+results-pages: $(READY) ## write the pages that are made from measured results, and the cover
 	$(BIN)/python -m tools.results_pages
+	$(BIN)/python -m tools.cover
 
 results-quick: $(READY) ## measure one figure again and compare (five minutes; options: ARGS)
 	$(BIN)/python -m tools.results_quick $(ARGS)

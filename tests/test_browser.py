@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import math
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from pypdf import PdfReader
 
 from tools.site import ROOT
 
@@ -19,6 +24,7 @@ BUILT = ROOT / "_build" / "html"
 PAGES = sorted(str(path.relative_to(BUILT)) for path in BUILT.rglob("*.html"))
 PAGES = [path for path in PAGES if not path.startswith(("_static", "_sources"))]
 WIDTHS = (1280, 375)
+SMALLEST_PRINT = 7.5  # points
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox",
@@ -234,6 +240,30 @@ def test_the_scorecard_shows_everything_without_scripts(browser: Browser, addres
     assert len(shown_claims(page)) == page.locator(".claim-verdict").count() > 0
     assert page.locator("#claim-filter > *").count() == 0
     page.close()
+
+
+@pytest.mark.parametrize(("path", "width"), [("book/method-cards.html", 1280)])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_method_cards_print_on_one_sheet(visit: Visit, theme: str) -> None:
+    page = visit.page
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    (sheet,) = PdfReader(io.BytesIO(page.pdf(format="A4"))).pages
+    sizes: set[float] = set()
+    printed = sheet.extract_text(visitor_text=lambda *of: sizes.add(printed_size(*of)))
+    for text in page.locator("#method-cards :is(h2, dt, dd, section p)").all_inner_texts():
+        words = re.findall(r"[a-z-]{3,}", text, re.IGNORECASE)
+        assert [word for word in words if word not in printed] == []
+    assert min(sizes) >= SMALLEST_PRINT
+    assert "Search" not in printed
+    page.emulate_media(media="print")
+    page.wait_for_timeout(300)
+    assert page.evaluate(LOW_CONTRAST) == []
+
+
+def printed_size(text: str, place: list[float], line: list[float], font: Any, size: float) -> float:
+    """The height of the letters on paper in points; of formulas, whose fonts have no name, none."""
+    named = text.strip() and font and "/BaseFont" in font
+    return round(size * abs(place[3] * line[3]), 1) if named else math.inf
 
 
 def test_a_page_that_does_wrong_is_caught(browser: Browser) -> None:

@@ -39,10 +39,10 @@ def drawn_on(theme: Theme) -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG, the same at every time, and close it."""
+def save(figure: Figure, path: Path, words: str | None = None) -> None:
+    """Write a figure as SVG, the same at every time, with what it shows in words; close it."""
     with plt.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, metadata={"Date": None}, transparent=True)
+        figure.savefig(path, metadata={"Date": None, "Description": words}, transparent=True)
     plt.close(figure)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pai_lite.files import whole_file
-from tools import atlas, scorecard
+from tools import atlas, method_cards, scorecard
 from tools.site import ROOT
 
 #: What makes each page, by its path in the repository.
 PAGES: dict[Path, Callable[[Path], str]] = {
     scorecard.PAGE: scorecard.make_page,
     atlas.PAGE: atlas.make_page,
+    method_cards.PAGE: method_cards.make_page,
 }
 
 
