@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.project import copy_project
 
 from tools.site import ROOT, colab_url, repository, source_url
 
@@ -55,12 +56,7 @@ def test_the_address_of_the_repository_stands_in_one_place() -> None:
 
 
 def test_an_installed_package_holds_the_measured_results(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("pai_lite", "book/results"):
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    source = copy_project(tmp_path / "source")
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "it", "."]
     subprocess.run(command, cwd=source, check=True)
