@@ -117,15 +117,13 @@ def resolve(source: Path, python: Path) -> set[str]:
     return {canonicalize_name(item["metadata"]["name"]) for item in items}
 
 
-def project_with(requirement: str, folder: Path) -> Path:
-    """A copy of the project, one of whose requirements is another one, or that has one more."""
-    source = copy_project(folder)
+def require(requirement: str, source: Path) -> None:
+    """Put a requirement among a project's, in place of the one that names the same package."""
     path, name = source / "pyproject.toml", Requirement(requirement).name
     text = re.sub(rf'\n    "{name}>=[^"]+",', "", path.read_text(encoding="utf8"))
     text = text.replace("\ndependencies = [", f'\ndependencies = [\n    "{requirement}",')
     path.write_text(text, encoding="utf8")
     assert requirement in tomllib.loads(text)["project"]["dependencies"]
-    return source
 
 
 def test_every_notebook_installs_the_same_with_pip() -> None:
@@ -142,16 +140,17 @@ def test_installing_replaces_nothing_on_colab(claimed: Claimed, tmp_path: Path) 
     assert installed.isdisjoint(claimed.versions)
 
 
-@pytest.mark.parametrize("requirement", ["numpy>=2.1", "ipywidgets>=8"])
-def test_a_floor_above_colabs_version_replaces_it(
-    requirement: str, claimed: Claimed, tmp_path: Path
-) -> None:
-    installed = resolve(project_with(requirement, tmp_path / "source"), claimed.python)
-    assert Requirement(requirement).name in installed & claimed.versions.keys()
+def test_a_floor_above_colabs_version_replaces_it(claimed: Claimed, tmp_path: Path) -> None:
+    source = copy_project(tmp_path / "source")
+    for requirement in ("numpy>=2.1", "ipywidgets>=8"):
+        require(requirement, source)
+    installed = resolve(source, claimed.python)
+    assert {"numpy", "ipywidgets"} <= installed & claimed.versions.keys()
 
 
 def test_a_torch_that_does_not_exist_fails_to_resolve(claimed: Claimed, tmp_path: Path) -> None:
-    source = project_with("torch>=99", tmp_path / "source")
+    source = copy_project(tmp_path / "source")
+    require("torch>=99", source)
     with pytest.raises(ValueError, match="No matching distribution found for torch>=99"):
         resolve(source, claimed.python)
 
@@ -168,16 +167,16 @@ def test_colab_meets_every_floor(published: Path) -> None:
     assert unmet == []
 
 
-def test_an_index_out_of_reach_is_not_taken_for_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_only_an_index_out_of_reach_skips_the_check(
+    claimed: Claimed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    python = make_environment(tmp_path)
-    with pytest.raises(ConnectionError, match="could not reach the package index"):
-        pip("install", "--dry-run", "--retries=1", "torch-pruning", python=python)
+    with pytest.raises(pytest.skip.Exception, match="could not reach the package index"):
+        resolve(copy_project(tmp_path / "source"), claimed.python)
 
 
 # Notebooks in a kernel with Colab's Jupyter

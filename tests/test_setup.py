@@ -14,6 +14,7 @@ import pytest
 import yaml
 from fixtures.project import copy_project
 
+from tools.floors import check_python, floors, unit_tests
 from tools.site import ROOT, colab_url, repository, source_url
 
 CONDA_NAMES = {"torch": "pytorch"}
@@ -134,3 +135,28 @@ def test_ci_tests_every_supported_python() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf8")
     versions = yaml.safe_load(text)["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.12", "3.13"]
+
+
+def test_ci_tests_the_oldest_versions_with_the_oldest_python() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf8")
+    steps = yaml.safe_load(text)["jobs"]["floors"]["steps"]
+    assert steps[-1]["run"] == "make floors"
+    assert project()["requires-python"] == f">={steps[1]['with']['python-version']}"
+
+
+def test_every_package_is_held_at_its_floor() -> None:
+    held = floors(project())
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", it) for it in held)
+    assert {it.replace("==", ">=") for it in held} >= set(project()["dependencies"])
+
+
+def test_the_oldest_versions_meet_the_tests_of_the_package() -> None:
+    names = {path.name for path in unit_tests()}
+    assert {"test_criteria.py", "test_structured.py", "test_training.py"} <= names
+    assert names.isdisjoint({"test_notebooks.py", "test_browser.py", "test_setup.py"})
+
+
+def test_a_newer_python_is_told_which_one_is_wanted() -> None:
+    check_python(f">={sys.version_info.major}.{sys.version_info.minor}")
+    with pytest.raises(ValueError, match="run make floors PYTHON=python3.1$"):
+        check_python(">=3.1")
