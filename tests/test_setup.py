@@ -158,5 +158,5 @@ def test_the_oldest_versions_meet_the_tests_of_the_package() -> None:
 
 def test_a_newer_python_is_told_which_one_is_wanted() -> None:
     check_python(f">={sys.version_info.major}.{sys.version_info.minor}")
-    with pytest.raises(ValueError, match="run make floors PYTHON=python3.1$"):
+    with pytest.raises(ValueError, match=r"run make floors PYTHON=python3\.1$"):
         check_python(">=3.1")
