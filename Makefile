@@ -14,7 +14,7 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type
 	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
 	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 
-.PHONY: help book test coverage mutants bench notebooks assignments results-pages results-quick lab serve \
+.PHONY: help book test coverage mutants floors colab bench notebooks assignments results-pages results-quick lab serve \
 	lint links clean
 
 help: ## list the targets
@@ -49,6 +49,12 @@ coverage: $(READY) ## measure the branches that the tests take; less than 95% fa
 mutants: $(READY) ## break the core of the package in many ways; list what no test notices
 	$(BIN)/python -m mutmut run --max-children 2
 	$(BIN)/python -m mutmut results
+
+floors: ## run the package's tests with the oldest versions that it allows (with Python 3.11)
+	$(PYTHON) -m tools.floors
+
+colab: $(READY) ## execute the notebooks in a kernel with Colab's versions (ten minutes; options: ARGS)
+	$(BIN)/python -m tools.colab $(ARGS)
 
 bench: $(READY) ## measure what scoring costs (ten minutes; options: ARGS="--quick")
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -17,7 +17,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch_pruning.dependency.dependency import Dependency
+from torch_pruning.dependency import Dependency
 
 from pai_lite.gradients import scoring_mode
 from pai_lite.masks import copy_model, prunable_parameters

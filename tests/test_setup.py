@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.project import copy_project
 
+from tools.floors import check_python, floors, unit_tests
 from tools.site import ROOT, colab_url, repository, source_url
 
 CONDA_NAMES = {"torch": "pytorch"}
@@ -56,12 +58,7 @@ def test_the_address_of_the_repository_stands_in_one_place() -> None:
 
 
 def test_an_installed_package_holds_the_measured_results(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("pai_lite", "book/results"):
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    source = copy_project(tmp_path / "source")
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "it", "."]
     subprocess.run(command, cwd=source, check=True)
@@ -167,3 +164,28 @@ def test_ci_tests_every_supported_python() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf8")
     versions = yaml.safe_load(text)["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.12", "3.13"]
+
+
+def test_ci_tests_the_oldest_versions_with_the_oldest_python() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf8")
+    steps = yaml.safe_load(text)["jobs"]["floors"]["steps"]
+    assert steps[-1]["run"] == "make floors"
+    assert project()["requires-python"] == f">={steps[1]['with']['python-version']}"
+
+
+def test_every_package_is_held_at_its_floor() -> None:
+    held = floors(project())
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", it) for it in held)
+    assert {it.replace("==", ">=") for it in held} >= set(project()["dependencies"])
+
+
+def test_the_oldest_versions_meet_the_tests_of_the_package() -> None:
+    names = {path.name for path in unit_tests()}
+    assert {"test_criteria.py", "test_structured.py", "test_training.py"} <= names
+    assert names.isdisjoint({"test_notebooks.py", "test_browser.py", "test_setup.py"})
+
+
+def test_a_newer_python_is_told_which_one_is_wanted() -> None:
+    check_python(f">={sys.version_info.major}.{sys.version_info.minor}")
+    with pytest.raises(ValueError, match=r"run make floors PYTHON=python3\.1$"):
+        check_python(">=3.1")

@@ -239,7 +239,7 @@ REFUSED: dict[type[nn.Module], str] = {
     Shuffle: r"of first\.weight cannot be matched .* stand Sigmoid, .*Transpose.*,",
     Product: r"of first\.weight cannot be matched .* stand .*Bmm.*,",
     Halves: r"of first\.weight cannot be matched .* stand Sigmoid, Split, Mul,",
-    Selected: r"of first\.weight cannot be matched .* stand Sigmoid, Index,",
+    Selected: r"of first\.weight cannot be matched .* stand Sigmoid, (?:Slice, )?Index,",
     Transposed: r"of first\.weight cannot be matched .* stand Sigmoid, ConvTranspose2d,",
     Scaled: r"A parameter of shape \(4, 1, 1\) acts on channels",
     ChannelsLast: r"of 0\.weight cannot be matched .* stand .*Permute",

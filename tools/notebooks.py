@@ -35,7 +35,7 @@ def main() -> int:
     if arguments.check:
         return _report(stale_notebooks(ROOT))
     try:
-        for chapter in _chosen(arguments.names):
+        for chapter in chosen(arguments.names):
             update(chapter, force=arguments.force)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -86,7 +86,7 @@ def update(chapter: Path, root: Path = ROOT, *, force: bool = False) -> None:
     _write(made, path)
 
 
-def execute(notebook: NotebookNode, name: str) -> float:
+def execute(notebook: NotebookNode, name: str, kernel: str = "python3") -> float:
     """Run a notebook in place, in an empty folder; return the seconds it took.
 
     Raises ValueError when a cell fails or writes to stderr.
@@ -97,6 +97,7 @@ def execute(notebook: NotebookNode, name: str) -> float:
         client = NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
+            kernel_name=kernel,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
@@ -137,7 +138,8 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def _chosen(names: list[str]) -> list[Path]:
+def chosen(names: list[str]) -> list[Path]:
+    """The chapters whose names begin with one of these, or all."""
     chapters = [
         chapter
         for chapter in chapter_paths()
