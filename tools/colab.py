@@ -92,7 +92,8 @@ def make_kernel(folder: Path, versions: dict[str, str]) -> None:
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel = folder / "share" / "jupyter" / "kernels" / NAME / "kernel.json"
     kernel.parent.mkdir(parents=True)
-    about = {"argv": command, "display_name": "Colab", "language": "python"}
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or the debugger warns at every start
+    about = {"argv": command, "display_name": "Colab", "language": "python", "env": quiet}
     kernel.write_text(json.dumps(about), encoding="utf8")
     os.environ["JUPYTER_PATH"] = str(folder / "share" / "jupyter")
 
