@@ -14,8 +14,8 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type
 	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
 	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 
-.PHONY: help book test coverage mutants floors colab bench notebooks assignments results-pages results-quick lab serve \
-	lint links clean
+.PHONY: help book pdf test coverage mutants floors colab bench notebooks assignments results-pages \
+	results-quick lab serve lint links clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -36,6 +36,9 @@ $(BOOK): $(READY) $(SOURCES)
 
 book: $(BOOK) ## build the book from the stored notebooks
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+pdf: book ## print the book to one PDF (needs Chromium or Chrome)
+	$(BIN)/python -m tools.print_book
 
 test: lint book ## check the code, the package, the notebooks and the built book
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
