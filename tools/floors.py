@@ -53,7 +53,7 @@ def check_python(wanted: str) -> None:
 def floors(project: dict[str, Any]) -> list[str]:
     """The least version of every package that the package and its tests ask for, as `==`."""
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["ray"] + extras["test"]
+    wanted = project["dependencies"] + extras["pdf"] + extras["ray"] + extras["test"]
     return [it.replace(">=", "==") for it in wanted if ">=" in it]
 
 
