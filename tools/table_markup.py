@@ -27,6 +27,7 @@ def _with_frame(markup: str) -> str:
     """A pandas table in a box that scrolls, as Sphinx puts a written one."""
     table = BeautifulSoup(markup, "html.parser").table
     _merge_headers(table)
+    _mark_index_names(table)
     _mark_texts(table)
     for cell in table.select("th"):
         if not cell.get_text(strip=True):
@@ -47,9 +48,17 @@ def _merge_headers(table: Tag) -> None:
         return
     for mine, name, cell in zip(used, names, above, strict=True):
         if mine:
-            name["class"] = "index-name"
             cell.replace_with(name)
     rows[-1].decompose()
+
+
+def _mark_index_names(table: Tag) -> None:
+    """Give the class `index-name` to the header cells above the index."""
+    first = table.select_one("tbody > tr")
+    width = len(first.select("th")) if first else 0
+    for row in table.select("thead > tr"):
+        for cell in row.select("th")[:width]:
+            cell["class"] = "index-name"
 
 
 def _mark_texts(table: Tag) -> None:
