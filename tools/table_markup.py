@@ -12,23 +12,23 @@ from bs4 import BeautifulSoup, Tag
 
 FRAME = re.compile(r'<table[^>]* class="dataframe">.*?</table>', re.DOTALL)
 WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)
-NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*)?|nan|NaN|inf|")
-# So many columns, one of them with so long a text, do not fit side by side on a phone.
+NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*)?|nan|NaN|inf|[–—-]|")
+# So many columns, in one of them so long a text, do not fit side by side on a phone.
 COLUMNS, LONG = 4, 60
 
 
 def tidy_tables(body: str) -> str:
     """Return the HTML of a page with its tables made readable."""
-    body = FRAME.sub(lambda found: _with_frame(found[0]), body)
-    return WRITTEN.sub(lambda found: _with_labels(found[0]), body)
+    body = FRAME.sub(lambda found: _printed(found[0]), body)
+    return WRITTEN.sub(lambda found: _written(found[0]), body)
 
 
-def _with_frame(markup: str) -> str:
+def _printed(markup: str) -> str:
     """A pandas table in a box that scrolls, as Sphinx puts a written one."""
     table = BeautifulSoup(markup, "html.parser").table
     _merge_headers(table)
     _mark_index_names(table)
-    _mark_texts(table)
+    _mark_numbers(table)
     for cell in table.select("th"):
         if not cell.get_text(strip=True):
             cell.name = "td"
@@ -61,25 +61,34 @@ def _mark_index_names(table: Tag) -> None:
             cell["class"] = "index-name"
 
 
-def _mark_texts(table: Tag) -> None:
-    """Give the class `words` to the cells of a column in which something is not a number."""
+def _mark_numbers(table: Tag) -> None:
+    """Give the class `number` to the cells of a column that holds nothing but numbers."""
     rows = [row.select("td") for row in table.select("tbody > tr")]
     header = table.select("thead > tr")[-1].select("th")
     # Counted from the right: on the left, a name may span several rows.
     for place in range(1, min(map(len, rows), default=0) + 1):
         cells = [row[-place] for row in rows]
-        if not all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
+        if all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
             for cell in [header[-place], *cells]:
-                cell["class"] = "words"
+                cell["class"] = [*cell.get("class", []), "number"]
 
 
-def _with_labels(markup: str) -> str:
-    """A table of long texts whose cells name their columns, so that its rows can stand alone."""
+def _written(markup: str) -> str:
+    """A table that was written in Markdown; one of long texts is marked so that it fits a phone."""
     table = BeautifulSoup(markup, "html.parser").table
+    _mark_numbers(table)
     labels = [cell.get_text(" ", strip=True) for cell in table.select("thead th")]
-    longest = max((len(cell.get_text()) for cell in table.select("td")), default=0)
-    if len(labels) < COLUMNS or longest < LONG:
-        return markup
+    if max((len(cell.get_text()) for cell in table.select("td")), default=0) < LONG:
+        return str(table)
+    if len(labels) < COLUMNS:
+        table["class"] = ["table", "prose"]
+    else:
+        _let_rows_stand_alone(table, labels)
+    return str(table)
+
+
+def _let_rows_stand_alone(table: Tag, labels: list[str]) -> None:
+    """Let each cell name its column, so that a row can be laid out as a block."""
     table["class"] = ["table", "stacks"]
     # Laid out as blocks, the elements would lose what they are to a screen reader.
     roles = {"thead": "rowgroup", "tbody": "rowgroup", "tr": "row", "th": "columnheader"}
@@ -88,4 +97,3 @@ def _with_labels(markup: str) -> str:
     for row in table.select("tbody > tr"):
         for label, cell in zip(labels, row.select("td"), strict=True):
             cell["data-label"] = label
-    return str(table)
