@@ -46,7 +46,7 @@ test: lint book ## check the code, the package, the notebooks and the built book
 
 coverage: $(READY) ## measure the branches that the tests take; less than 95% fails
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests \
-		$(patsubst %,--ignore=tests/test_%.py,browser book_build notebooks converter) \
+		$(patsubst %,--ignore=tests/test_%.py,browser browser_scorecard book_build notebooks converter links pages licences) \
 		--cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 mutants: $(READY) ## break the core of the package in many ways; list what no test notices

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 import pai_lite as pai
 
+pytest_plugins = ["browsing"]
+
 torch.set_num_threads(1)  # small networks: more threads only wait for each other
 
 CLASSES = 3

@@ -5,36 +5,17 @@ from __future__ import annotations
 import io
 import math
 import re
-import shutil
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from browsing import WIDTHS, Visit, each_visit, needs_browser, set_theme
+from playwright.sync_api import Browser, Page
 from pypdf import PdfReader
 
-from tools.site import ROOT
-
-BUILT = ROOT / "_build" / "html"
-PAGES = sorted(str(path.relative_to(BUILT)) for path in BUILT.rglob("*.html"))
-PAGES = [path for path in PAGES if not path.startswith(("_static", "_sources"))]
-WIDTHS = (1280, 375)
+CHAPTER = "book/chapters/03_connection_sensitivity.html"
+AXE = Axe()
 SMALLEST_PRINT = 7.5  # points
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Text and its nearest painted background, as WCAG's contrast ratio.
 LOW_CONTRAST = """
 () => {
@@ -70,82 +51,50 @@ LOW_CONTRAST = """
 }
 """
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt install chromium"),
-    pytest.mark.skipif(not PAGES, reason="no built book: run `make book`"),
-]
-each_page = pytest.mark.parametrize("path", PAGES)
-each_width = pytest.mark.parametrize("width", WIDTHS)
+pytestmark = needs_browser
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Serve the built book on localhost."""
-    handler = partial(QuietHandler, directory=str(BUILT))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def violations(page: Page, *, contrast: bool) -> list[str]:
+    """What axe-core finds; contrast apart, because that takes it far longer."""
+    # MathJax writes thousands of elements and describes itself; LOW_CONTRAST measures code.
+    outside = {"exclude": ["mjx-container", *(["pre", "dt.sig"] if contrast else [])]}
+    rule = "color-contrast"
+    chosen = {"runOnly": [rule]} if contrast else {"rules": {rule: {"enabled": False}}}
+    found = AXE.run(page, outside, {"resultTypes": ["violations"], **chosen})
+    return [
+        f"{it['id']} ({it['impact']}): {node['html'][:120]}"
+        for it in found.response["violations"]
+        for node in it["nodes"]
+    ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """An open page and what happened while it loaded."""
-
-    page: Page
-    elsewhere: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def hears(self, url: str) -> None:
-        """Note a request that leaves this machine."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
-            self.elsewhere.append(url)
-
-
-@pytest.fixture
-def visit(browser: Browser, address: str, path: str, width: int) -> Iterator[Visit]:
-    """Open one page at one width and wait until its mathematics is set."""
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    visit = Visit(page)
-    page.on("request", lambda request: visit.hears(request.url))
-    page.on("response", lambda it: it.status >= 400 and visit.errors.append(it.url))
-    page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    page.on("console", lambda it: it.type == "error" and visit.errors.append(it.text))
-    page.goto(f"{address}/{path}", wait_until="load")
-    page.wait_for_load_state("networkidle")
-    page.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
-    yield visit
-    page.close()
-
-
-@each_page
-@each_width
-def test_page_is_whole(visit: Visit) -> None:
-    page = visit.page
-    assert visit.elsewhere == []
-    assert visit.errors == []
+@each_visit(*WIDTHS)
+def test_page_is_whole(shared: Visit) -> None:
+    page = shared.page
+    assert shared.elsewhere == []
+    assert shared.errors == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     formulas = page.locator(".bd-article .math").count()
     assert page.locator("mjx-container").count() >= formulas
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-    assert page.locator("img:not([alt])").count() == 0
+
+
+@each_visit(*WIDTHS)
+def test_axe_finds_nothing(shared: Visit) -> None:
+    assert violations(shared.page, contrast=False) == []
+
+
+@each_visit(WIDTHS[0])
+def test_text_has_contrast_in_both_themes(shared: Visit) -> None:
+    for theme in ("light", "dark"):
+        set_theme(shared.page, theme)
+        assert shared.page.evaluate(LOW_CONTRAST) == [], theme
+        assert violations(shared.page, contrast=True) == [], theme
+
+
+@each_visit(*WIDTHS)
+def test_explorers_are_worked_with_the_keyboard(shared: Visit) -> None:
+    page = shared.page
     for slider in page.locator(".pai-explorer input[type=range]").all():
         before = shown_frames(page)
         slider.focus()
@@ -161,92 +110,81 @@ def test_page_is_whole(visit: Visit) -> None:
 
 def shown_frames(page: Page) -> list[bool]:
     """Which pictures of the page's explorers are visible."""
-    return [frame.is_visible() for frame in page.locator(".pai-explorer img").all()]
+    return page.locator(".pai-explorer img").evaluate_all("all => all.map(it => !it.hidden)")
 
 
-@each_page
-@pytest.mark.parametrize("width", WIDTHS[:1])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_has_contrast(visit: Visit, theme: str) -> None:
-    visit.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-    visit.page.wait_for_timeout(300)
-    assert visit.page.evaluate(LOW_CONTRAST) == []
+def takes_focus(page: Page, selector: str) -> bool:
+    """Whether the first such element can be reached by Tab and shows that it has the focus."""
+    page.keyboard.press("Tab")  # the focus is shown to whoever uses the keyboard
+    return page.locator(selector).first.evaluate(
+        """it => {
+          it.focus();
+          const style = getComputedStyle(it);
+          const shown = (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0)
+            || style.boxShadow !== "none";
+          return document.activeElement === it && it.tabIndex >= 0 && shown;
+        }"""
+    )
 
 
-on_scorecard = pytest.mark.parametrize(("path", "width"), [("book/scorecard.html", 1280)])
-
-
-def shown_claims(page: Page) -> list[str]:
-    """The ids of the claims that are visible on the scorecard."""
-    cards = page.locator("section:has(> .claim-verdict)").all()
-    return [card.get_attribute("id") for card in cards if card.is_visible()]
-
-
-@on_scorecard
-def test_a_filter_hides_the_other_claims_and_the_address_keeps_it(visit: Visit) -> None:
-    page, everything = visit.page, shown_claims(visit.page)
-    page.get_by_label("Verdict").select_option("not tested")
-    some = shown_claims(page)
-    wanted = page.locator("section:has(> [data-verdict='not tested'])").all()
-    assert some == [card.get_attribute("id") for card in wanted]
-    assert 0 < len(some) < len(everything)
-    count = page.locator("#claim-filter [aria-live]")
-    assert count.inner_text() == f"{len(some)} of {len(everything)} claims shown"
-    page.goto("about:blank")
-    page.go_back()
-    assert page.get_by_label("Verdict").input_value() == "not tested"
-    assert shown_claims(page) == some
-    page.get_by_role("button", name="Show all").press("Enter")
-    page.wait_for_function("!location.hash")
-    assert shown_claims(page) == everything
-
-
-@on_scorecard
-def test_filters_are_worked_with_the_keyboard_and_together(visit: Visit) -> None:
-    page = visit.page
-    for label in ("Verdict", "Scale"):
-        page.get_by_label(label).focus()
-        page.keyboard.press("ArrowDown")
-    verdict, scale = (page.get_by_label(label).input_value() for label in ("Verdict", "Scale"))
-    fits = f"section:has(> [data-verdict='{verdict}'][data-scale='{scale}'])"
-    wanted = [card.get_attribute("id") for card in page.locator(fits).all()]
-    assert shown_claims(page) == wanted
-    for heading in page.locator("#the-claims > section").all():
-        assert heading.is_visible() == bool(heading.locator(fits).count())
-
-
-@on_scorecard
-def test_an_address_with_a_claim_opens_it_though_it_is_filtered_out(visit: Visit) -> None:
-    page = visit.page
-    page.get_by_label("Verdict").select_option("not tested")
-    hidden = page.locator("section[hidden]:has(> .claim-verdict)").first.get_attribute("id")
-    page.evaluate(f"location.hash = '{hidden}'")
-    page.locator(f"#{hidden}").wait_for(state="visible")
-    assert page.locator(f"#{hidden} .claim-verdict").is_visible()
-
-
+@pytest.mark.parametrize(("path", "width"), [(CHAPTER, 1280)])
 @pytest.mark.parametrize(
-    ("path", "width"), [("book/chapters/03_connection_sensitivity.html", WIDTHS[0])]
+    "selector",
+    [
+        ".theme-switch-button:visible",
+        ".search-button-field:visible",
+        ".bd-article .chapter-links a",
+        ".pai-explorer input",
+        ".bd-article summary",
+        ".bd-article .toggle-button",
+    ],
 )
-def test_ids_in_the_tables_of_chapters_lead_to_the_scorecard(visit: Visit) -> None:
-    visit.page.locator("td a[href$='#snip-product']").click()
-    visit.page.wait_for_url("**/book/scorecard.html#snip-product")
-    assert visit.page.locator("#snip-product .claim-verdict").is_visible()
+def test_what_can_be_worked_takes_the_focus_and_shows_it(visit: Visit, selector: str) -> None:
+    assert takes_focus(visit.page, selector)
 
 
-def test_the_scorecard_shows_everything_without_scripts(browser: Browser, address: str) -> None:
-    page = browser.new_page(java_script_enabled=False)
-    page.goto(f"{address}/book/scorecard.html")
-    assert len(shown_claims(page)) == page.locator(".claim-verdict").count() > 0
-    assert page.locator("#claim-filter > *").count() == 0
-    page.close()
+@pytest.mark.parametrize(("path", "width"), [(CHAPTER, 1280)])
+def test_solutions_open_and_the_theme_changes_with_the_keyboard(visit: Visit) -> None:
+    page = visit.page
+    solution = page.locator(".solution.dropdown").first
+    text = solution.locator("p:not(.admonition-title)").first
+    assert not text.is_visible()
+    solution.locator(".toggle-button").press("Enter")
+    assert text.is_visible()
+    mode = page.evaluate("document.documentElement.dataset.mode")
+    page.locator(".theme-switch-button:visible").first.press("Enter")
+    assert page.evaluate("document.documentElement.dataset.mode") != mode
+
+
+@pytest.mark.parametrize(("path", "width"), [(CHAPTER, 375)])
+def test_a_table_that_scrolls_takes_the_focus_and_scrolls(visit: Visit) -> None:
+    page = visit.page
+    boxes = ".pst-scrollable-table-container[tabindex='0']"
+    assert takes_focus(page, boxes)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+    wide = page.locator(boxes).count()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_function(f'document.querySelectorAll("{boxes}").length < {wide}')
+
+
+@pytest.mark.parametrize(("path", "width"), [("search.html", 375)])
+def test_the_search_works_without_a_network(visit: Visit) -> None:
+    page = visit.page
+    page.goto(page.url + "?q=gradient")
+    results = page.locator("#search-results .search li a")
+    results.first.wait_for()
+    assert any("04_gradient_flow" in it.get_attribute("href") for it in results.all())
+    assert visit.elsewhere == []
+    assert visit.errors == []
+    assert violations(page, contrast=False) == []
 
 
 @pytest.mark.parametrize(("path", "width"), [("book/method-cards.html", 1280)])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_method_cards_print_on_one_sheet(visit: Visit, theme: str) -> None:
     page = visit.page
-    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    set_theme(page, theme)
     (sheet,) = PdfReader(io.BytesIO(page.pdf(format="A4"))).pages
     sizes: set[float] = set()
     printed = sheet.extract_text(visitor_text=lambda *of: sizes.add(printed_size(*of)))
@@ -267,14 +205,17 @@ def printed_size(text: str, place: list[float], line: list[float], font: Any, si
 
 
 def test_a_page_that_does_wrong_is_caught(browser: Browser) -> None:
-    """The measures themselves: a request, a wide page and grey on grey are seen."""
+    """The measures themselves: a request, a wide page, grey on grey, a nameless button."""
     page = browser.new_page(viewport={"width": 375, "height": 800})
     visit = Visit(page)
     visit.hears("https://example.org/x.js")
     assert visit.elsewhere == ["https://example.org/x.js"]
     page.set_content(
-        "<div class='bd-article' style='width: 900px'><p style='color: #888'>x</p></div>"
+        "<div class='bd-article' style='width: 900px'><p style='color: #888'>grey words</p></div>"
+        "<button></button>"
     )
     assert not page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert len(page.evaluate(LOW_CONTRAST)) == 1
+    assert any("color-contrast" in it for it in violations(page, contrast=True))
+    assert any("button-name (critical)" in it for it in violations(page, contrast=False))
     page.close()

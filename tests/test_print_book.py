@@ -13,8 +13,9 @@ from bs4 import BeautifulSoup
 from pypdf import PageObject, PdfReader, mult
 from pypdf.generic import Destination
 
+from tools.chromium import find_chromium
 from tools.one_page import one_page
-from tools.print_book import book_parts, find_chromium, page_numbers, print_book
+from tools.print_book import book_parts, page_numbers, print_book
 from tools.site import ROOT, config
 
 BUILT = ROOT / "_build" / "html"

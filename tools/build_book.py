@@ -25,6 +25,17 @@ from tools.notebooks import code_cells, stale_notebooks
 from tools.results_pages import stale_pages
 from tools.site import ROOT, chapter_paths, config, notebook_path
 
+# Leads to the book. Without an icon here browsers would ask for one that is not there.
+FIRST_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}: first page</title>
+<link rel="icon" href="_static/favicon.svg">
+<meta http-equiv="refresh" content="0; url=book/index.html">
+<h1><a href="book/index.html">{title}</a></h1>
+</html>
+"""
+
 
 def main() -> int:
     """The command line: build the book of this repository."""
@@ -60,14 +71,8 @@ def build(root: Path) -> Path:
         raise ValueError("The book has warnings, listed above; mend them.")
     if len(cache.list_cache_records()) != stored:
         raise ValueError("A page was executed: its cells differ from its notebook's.")
-    return _with_icon(root / "_build" / "html" / "index.html")
-
-
-def _with_icon(first: Path) -> Path:
-    """Name the icon on the page that leads to the book; browsers ask for another one otherwise."""
-    link = '<link rel="icon" href="_static/favicon.svg">\n'
-    text = first.read_text(encoding="utf8").replace(link, "")
-    first.write_text(link + text, encoding="utf8")
+    first = root / "_build" / "html" / "index.html"
+    first.write_text(FIRST_PAGE.format(title=config(root)["title"]), encoding="utf8")
     return first
 
 

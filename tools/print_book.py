@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ import yaml
 from playwright.sync_api import Error, Page, Route, sync_playwright
 from pypdf import PdfReader
 
+from tools.chromium import find_chromium
 from tools.one_page import Parts, one_page
 from tools.site import ROOT, config, repository
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NO_CHROMIUM = (
     "Chromium, which prints the book, does not start: install it (on Debian and Ubuntu: "
     "apt install chromium; elsewhere: .venv/bin/python -m playwright install chromium), "
@@ -91,11 +90,6 @@ def print_book(built: Path, parts: Parts, target: Path) -> int:
     finally:
         draft.unlink(missing_ok=True)
     return pages
-
-
-def find_chromium() -> str | None:
-    """The browser on this machine; None leaves the choice to Playwright, which may have its own."""
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 def front_matter(root: Path) -> str:
