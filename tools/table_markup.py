@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup, Tag
 
 FRAME = re.compile(r'<table[^>]* class="dataframe">.*?</table>', re.DOTALL)
 WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)
-NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*)?|nan|NaN|inf|[–—-]|")
+NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*| [-+−])?|nan|NaN|inf|[–—-]|")
 # So many columns, in one of them so long a text, do not fit side by side on a phone.
 COLUMNS, LONG = 4, 60
 
@@ -36,19 +36,16 @@ def _printed(markup: str) -> str:
 
 
 def _merge_headers(table: Tag) -> None:
-    """Write the names of the index into the row above, where that has room for them."""
+    """Write the names of the index into the row above, before the name of the columns."""
     rows = table.select("thead > tr")
     if len(rows) < 2:
         return
     names, above = rows[-1].select("th"), rows[-2].select("th")
-    used = [bool(cell.get_text(strip=True)) for cell in names]
-    if len(names) != len(above) or any(
-        mine and cell.get_text(strip=True) for mine, cell in zip(used, above, strict=True)
-    ):
+    if len(names) != len(above):
         return
-    for mine, name, cell in zip(used, names, above, strict=True):
-        if mine:
-            cell.replace_with(name)
+    for name, cell in zip(names, above, strict=True):
+        texts = [it.get_text(strip=True) for it in (name, cell)]
+        cell.string = " / ".join(filter(None, texts))
     rows[-1].decompose()
 
 
