@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, INPUT_SHAPE, make_data, make_network, same_weights
+from conftest import CLASSES, INPUT_SHAPE, make_data, make_network
 from test_grid import fill, measured
 
 import pai_lite as pai
@@ -138,8 +139,9 @@ def test_a_network_trained_on_ray_is_the_network_trained_here(connection: None) 
     assert sorted(found) == [0, 1]
     for seed, run in found.items():
         here = train(seed)
-        assert same_weights(run.model.state_dict(), here.model.state_dict())
-        assert run.history.equals(here.history)
+        # Not to the last bit: sums of floats may depend on where a process has its tensors.
+        torch.testing.assert_close(run.model.state_dict(), here.model.state_dict())
+        pd.testing.assert_frame_equal(run.history, here.history)
 
 
 def test_what_a_task_raises_is_raised_here(connection: None) -> None:
