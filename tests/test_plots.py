@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -52,7 +53,7 @@ def test_the_style_sheet_holds_nothing_that_matplotlib_ignores() -> None:
 
 
 @pytest.mark.parametrize("chapter", chapter_paths(), ids=lambda path: path.stem)
-def test_every_chapter_uses_the_style_sheet(chapter) -> None:
+def test_every_chapter_uses_the_style_sheet(chapter: Path) -> None:
     text = chapter.read_text(encoding="utf8")
     assert text.count(USE) == 1
     assert 'rcParams["font' not in text
