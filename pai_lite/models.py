@@ -182,7 +182,7 @@ MODELS: dict[str, Builder] = {
 
 
 def build_model(name: str, data: Data, *, seed: int = 0) -> nn.Module:
-    """Return a freshly initialised network for the data, on the data's device.
+    """Return a freshly initialized network for the data, on the data's device.
 
     Weights are Kaiming normal, w ~ N(0, 2 / fan-in); biases are 0; BatchNorm starts at scale 1
     and shift 0. What a network of torchvision holds besides, such as the class token of a

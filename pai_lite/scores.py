@@ -210,7 +210,7 @@ def uniform_counts(shapes: Mapping[str, HasShape], sparsity: float) -> dict[str,
 
 
 def erk_counts(shapes: Mapping[str, HasShape], sparsity: float) -> dict[str, int]:
-    """Return how many weights each layer keeps under the Erdos-Renyi-kernel rule.
+    """Return how many weights each layer keeps under the Erdős–Rényi-kernel rule.
 
     A layer's density is proportional to the sum of its dimensions over their product,
     (out + in + height + width) / (out * in * height * width),

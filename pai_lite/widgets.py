@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from uuid import NAMESPACE_OID, uuid5
@@ -56,7 +56,7 @@ class Explorer:
 
 
 def explorer(
-    frames: Mapping[str, Figure] | Mapping[tuple[str, ...], Figure],
+    frames: Mapping[Hashable, Figure],
     *,
     label: str | tuple[str, ...],
     alt: str,
@@ -67,8 +67,9 @@ def explorer(
     A control whose values are numbers is a slider, any other a menu; both work by keyboard.
 
     Args:
-        frames: figures by the value that the control shows for them, in order. Of several
-            controls, by the tuple of their values, with a figure for every combination.
+        frames: figures by the value, a text or a number, that the control shows for them, in
+            order. Of several controls, by the tuple of their values, with a figure for every
+            combination.
         label: what the control moves, for example "sparsity"; a tuple where there are several.
         alt: what the pictures show, for those who cannot see them; the values are added.
         table: the same in numbers, folded away below the picture.
@@ -78,7 +79,10 @@ def explorer(
             or a combination of values has no figure.
     """
     names = (label,) if isinstance(label, str) else label
-    by_values = {(key,) if isinstance(key, str) else key: fig for key, fig in frames.items()}
+    by_values = {
+        tuple(map(str, key if isinstance(key, tuple) else (key,))): figure
+        for key, figure in frames.items()
+    }
     values = check_frames(by_values, names)
     # The same frames give the same id, so that notebooks do not change when they are run again.
     box = f"explorer-{uuid5(NAMESPACE_OID, repr((names, alt, values))).hex[:12]}"

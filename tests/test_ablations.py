@@ -163,7 +163,7 @@ def test_reinitialized_weights_have_the_distribution_of_the_first():
 
 
 def test_a_reinitialized_network_is_one_that_was_never_trained():
-    """The copy equals the initialised network of that seed, whatever happened to the first."""
+    """The copy equals the initialized network of that seed, whatever happened to the first."""
     model = make_network("conv")
     fresh = reinitialize(trained("conv"), seed=3)
     with torch.random.fork_rng():

@@ -50,6 +50,19 @@ LOW_CONTRAST = """
   return [...new Set(low)];
 }
 """
+# A closing mark that stands to the left of the formula before it.
+MARKS_ALONE = """
+() => [...document.querySelectorAll(".bd-article mjx-container:not([display])")].filter(it => {
+  let next = it;
+  while (!next.nextSibling && next.parentElement.matches("span")) next = next.parentElement;
+  next = next.nextSibling;
+  if (next?.nodeType !== 3 || !/^[.,;:!?)\\]]/.test(next.data) || !it.clientWidth) return false;
+  const mark = document.createRange();
+  mark.setStart(next, 0);
+  mark.setEnd(next, 1);
+  return mark.getBoundingClientRect().left < it.getBoundingClientRect().right - 1;
+}).map(it => it.parentElement.parentElement.textContent.slice(0, 100))
+"""
 
 pytestmark = needs_browser
 
@@ -77,6 +90,29 @@ def test_page_is_whole(shared: Visit) -> None:
     formulas = page.locator(".bd-article .math").count()
     assert page.locator("mjx-container").count() >= formulas
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+
+
+@each_visit(WIDTHS[1])
+def test_what_cells_print_is_read_without_scrolling(shared: Visit) -> None:
+    printed = shared.page.locator(".bd-article .cell_output .output pre")
+    assert printed.evaluate_all("all => all.filter(it => it.scrollWidth > it.clientWidth)") == []
+
+
+@each_visit(*WIDTHS)
+def test_what_goes_on_to_the_right_fades_there(shared: Visit) -> None:
+    boxes = shared.page.locator(".bd-article :is(.wide-picture, div.math > mjx-container, pre)")
+    wrong = boxes.evaluate_all(
+        """all => all.filter(
+          it => it.checkVisibility()
+            && (it.scrollWidth > it.clientWidth + 1) !== it.classList.contains("continues"))
+          .map(it => it.outerHTML.slice(0, 200))"""
+    )
+    assert wrong == []
+
+
+@each_visit(WIDTHS[1])
+def test_no_line_begins_with_the_mark_behind_a_formula(shared: Visit) -> None:
+    assert shared.page.evaluate(MARKS_ALONE) == []
 
 
 @each_visit(*WIDTHS)
@@ -156,10 +192,16 @@ def test_solutions_open_and_the_theme_changes_with_the_keyboard(visit: Visit) ->
     assert page.evaluate("document.documentElement.dataset.mode") != mode
 
 
-@pytest.mark.parametrize(("path", "width"), [(CHAPTER, 375)])
-def test_a_table_that_scrolls_takes_the_focus_and_scrolls(visit: Visit) -> None:
+@pytest.mark.parametrize(
+    ("path", "width", "box"),
+    [
+        (CHAPTER, 375, ".pst-scrollable-table-container"),
+        ("book/chapters/06_force.html", 375, ".wide-picture"),
+    ],
+)
+def test_what_scrolls_takes_the_focus_and_scrolls(visit: Visit, box: str) -> None:
     page = visit.page
-    boxes = ".pst-scrollable-table-container[tabindex='0']"
+    boxes = f"{box}[tabindex='0']"
     assert takes_focus(page, boxes)
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.activeElement.scrollLeft > 0")

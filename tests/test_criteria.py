@@ -197,7 +197,7 @@ def test_trap_naver_force_takes_the_nll_of_raw_logits(network):
 
 
 def test_trap_eval_mode_changes_snip_mask():
-    """Synaptic-Flow scores in eval mode: at initialisation the masks hardly overlap."""
+    """Synaptic-Flow scores in eval mode: at initialization the masks hardly overlap."""
     data = make_data((3, 16, 16), 10, sizes=(100, 0, 0))
     model = pai.build_model("resnet20", data)
     batch = data.batch(per_class=4)

@@ -140,7 +140,9 @@ def effect(mean: float, low: float, high: float, outcome: str = HOLDS, name: str
         (DIFFERENCE, effect(-0.0004, -0.0006, -0.0002), "−0.040 [−0.060, −0.020] points"),
         (Check("a", quantity="test_accuracy"), effect(0.5, 0.25, 0.75), "50 [25, 75]%"),
         (Check("a", quantity="saliency"), effect(2.5, 2.0, 3.0), "2.50 [2.00, 3.00]"),
-        (Check("a", quantity="connected"), effect(1, 1, 1), "100.00 [100.00, 100.00]%"),
+        (Check("a", quantity="connected"), effect(1, 1, 1), "100% each time"),
+        (DIFFERENCE, effect(-0.015, -0.015, -0.015), "−1.5 points each time"),
+        (DIFFERENCE, effect(0.015, 0.015, 0.015), "+1.5 points each time"),
     ],
 )
 def test_effect_in_words(check: Check, found: Effect, words: str) -> None:
@@ -150,13 +152,15 @@ def test_effect_in_words(check: Check, found: Effect, words: str) -> None:
 def test_long_numbers_are_in_powers_of_ten() -> None:
     assert number(-1.234e9, 0) == "−1.23e+09"
     assert number(3.2e-7, 8) == "0.00000032"
+    assert (number(-0.004, 2, signed=True), number(0.0, 1, signed=True)) == ("0.00", "0.0")
     assert (decimals(20), decimals(0.2), decimals(0)) == (0, 2, 2)
 
 
 @pytest.mark.parametrize(
     ("holds_in", "words"),
     [((0, None), "above 0"), ((None, 0), "below 0"), ((-0.02, None), "at least −2 points"),
-     ((None, 0.005), "at most 0.5 points"), ((-0.01, 0.01), "from −1 to 1 points")],
+     ((None, 0.005), "at most 0.5 points"), ((-0.01, 0.01), "from −1 to 1 points"),
+     ((0.02, 0.02), "exactly 2 points")],
 )  # fmt: skip
 def test_range_in_words(holds_in: tuple[float | None, float | None], words: str) -> None:
     check = Check("a", quantity="test_accuracy", against={"method": "b"}, holds_in=holds_in)

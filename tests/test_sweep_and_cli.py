@@ -189,6 +189,15 @@ def test_several_controls_are_sliders_over_numbers_and_menus_of_words() -> None:
     assert re.search("<details>.*0.5.*</details>", markup, re.DOTALL)
 
 
+def test_the_values_of_a_control_may_be_numbers() -> None:
+    one = pai.explorer({0.5: plt.figure(), 0.9: plt.figure()}, label="sparsity", alt="A.").markup
+    assert re.findall(r'alt="([^"]*)"', one) == ["A. sparsity: 0.5.", "A. sparsity: 0.9."]
+    assert one.count('type="range"') == 1
+    two = {(steps, name): plt.figure() for steps in (1, 10) for name in ("snip", "force")}
+    markup = pai.explorer(two, label=("steps", "criterion"), alt="A.").markup
+    assert 'alt="A. steps: 10, criterion: force."' in markup
+
+
 def test_a_missing_combination_is_named() -> None:
     frames = {("1", "a"): plt.figure(), ("2", "b"): plt.figure()}
     with pytest.raises(ValueError, match="no figure for steps: 1, method: b"):

@@ -370,7 +370,7 @@ def test_trap_a_flat_mask_prunes_nothing(network):
 
 
 def test_trap_eval_mode_changes_grasp_mask(model, batch):
-    """Running statistics at initialisation are not those of any batch."""
+    """Running statistics at initialization are not those of any batch."""
     train, evaluation = (
         pai.prune(model, "grasp", batch, sparsity=0.95, batchnorm=mode)
         for mode in ("train", "eval")

@@ -69,8 +69,9 @@ def check_line(finding: Finding) -> str:
     holding = sum(effect.outcome == HOLDS for effect in effects)
     means = sorted(shown(effect, check).mean for effect in effects)
     least, most = (number(mean, 2, bool(check.against)) for mean in (means[0], means[-1]))
+    span = f"all means {least}" if least == most else f"means from {least} to {most}"
     return (
-        f"{start}: {holding} of {len(effects)} hold, means from {least} to {most}{unit(check)}; "
+        f"{start}: {holding} of {len(effects)} hold, {span}{unit(check)}; "
         f"claimed: {range_words(check)}"
     )
 

@@ -130,7 +130,8 @@ def draw_block(ax: Axes, effects: Sequence[Shown], top: float, theme: Theme) -> 
         colors_and_marker = STYLE[effect.outcome]
         color, marker = colors_and_marker[THEMES.index(theme)], colors_and_marker[2]
         least, most = np.clip((effect.least, effect.most), *ax.get_xlim())
-        ax.fill_betweenx((start, start + row), least, most, color=theme.behind, alpha=0.35, lw=0)
+        edge = 3 if least == most else 0  # a range of one value is seen all the same
+        ax.fill_betweenx((start, start + row), least, most, color=theme.behind, alpha=0.35, lw=edge)
         middle = start + row / 2
         ax.plot((effect.low, effect.high), (middle, middle), color=color, linewidth=1.1)
         ax.plot(effect.mean, middle, marker, color=color, markersize=3.4, markeredgewidth=0.8,

@@ -89,8 +89,11 @@ def axis_label(check: Check) -> str:
 
 
 def effect_words(effect: Effect, check: Check) -> str:
-    """Return the mean and its interval, as "+1.3 [0.4, 2.2] points"."""
+    """Return the mean and its interval, as "+1.3 [0.4, 2.2] points"; of equal values, the value."""
     found = shown(effect, check)
+    if found.low == found.high:
+        style = "+.6g" if check.against and found.mean else ".6g"
+        return f"{found.mean:{style}}{unit(check)} each time".replace("-", "−")
     places = decimals(found.high - found.low)
     low, high = number(found.low, places), number(found.high, places)
     return f"{number(found.mean, places, bool(check.against))} [{low}, {high}]{unit(check)}"
@@ -104,10 +107,13 @@ def decimals(width: float) -> int:
 
 
 def number(value: float, places: int, signed: bool = False) -> str:
-    """Return a number with a true minus sign, and in powers of ten where it is long."""
+    """Return a number with a true minus sign, and in powers of ten where it is long.
+
+    What rounds to zero has no sign.
+    """
     style = f".{places}f" if 1e-4 <= abs(value) < 1e5 or round(value, 4) == 0 else ".2e"
     text = format(value, ("+" if signed else "") + style)
-    return text.replace("-", "−")
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")
 
 
 def range_words(check: Check) -> str:
@@ -116,7 +122,9 @@ def range_words(check: Check) -> str:
     least, most = (None if end is None else f"{factor * end:.6g}" for end in check.holds_in)
     if (least, most) in (("0", None), (None, "0")):
         return "above 0" if most is None else "below 0"
-    if most is None:
+    if least == most:
+        text = f"exactly {least}"
+    elif most is None:
         text = f"at least {least}"
     elif least is None:
         text = f"at most {most}"

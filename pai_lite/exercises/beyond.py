@@ -1,4 +1,4 @@
-"""Exercises of the chapter "Beyond initialisation"."""
+"""Exercises of the chapter "Beyond initialization"."""
 
 from __future__ import annotations
 
