@@ -113,17 +113,18 @@ def ntk_spectrum(
 
     The output gradient is the derivative of the mean cross-entropy in all logits of the batch,
     a vector v. With eigenvectors u_i and eigenvalues e_i the squared gradient norm is
-    v' J J' v, the sum of e_i (u_i' v)^2. (The last line of the paper's equation has the targets
-    in the place of v.)
+    ``v.T @ J @ J.T @ v``, the sum of ``e_i * (u_i @ v)**2``. (The last line of the paper's
+    equation has the targets in the place of v.)
 
     Source: Wang et al. 2020, eq. 9.
 
     Args:
-        batch, mask, batchnorm: as for :func:`ntk`; here the targets matter.
+        batch: inputs and targets; here the targets matter.
+        mask, batchnorm: as for :func:`ntk`.
 
     Returns:
         A table with one row an eigenvector, the largest eigenvalue first, and columns
-        ``eigenvalue`` (e_i) and ``squared_projection`` ((u_i' v)^2).
+        ``eigenvalue`` (e_i) and ``squared_projection`` (``(u_i @ v)**2``).
 
     Raises:
         ValueError: as :func:`ntk`, a target is not a class of the model, or the kernel is not

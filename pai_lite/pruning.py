@@ -127,8 +127,9 @@ def prune_steps(
 
     Args:
         model, method, batches, sparsity, progress: as for :func:`prune`.
-        steps, schedule, regrow: other than the method's own; see :class:`Method`. For "prospr"
-            and "prospr-first-order", steps is the number of training steps.
+        steps: their number, if not the method's own. For "prospr" and "prospr-first-order", which
+            score once, it is the number of training steps before the score.
+        schedule, regrow: other than the method's own; see :class:`Method`.
         invert: keep the weights of lowest score, as a control (Frankle et al. 2021, section 5).
         options: of the method's criterion.
 
