@@ -78,6 +78,17 @@ def test_every_file_of_runs_has_a_section_and_others_have_none() -> None:
     assert "scoring_costs" not in page
 
 
+def test_no_two_sections_have_one_title(root: Path) -> None:
+    titles = re.findall("^## (.+)", make_page(ROOT), re.MULTILINE)
+    assert len(set(titles)) == len(titles)
+    only(root, "digits", "digits_large_batch", "digits_later")
+    assert re.findall("^## (.+)", make_page(root), re.MULTILINE) == [
+        "small-conv on digits: accuracy against sparsity, 10 images a class",
+        "small-conv on digits: accuracy against sparsity, 100 images a class",
+        "small-conv on digits: accuracy against the step of pruning",
+    ]
+
+
 @pytest.mark.parametrize("name", ["digits", "digits_controls", "digits_later", "mnist"])
 def test_the_table_has_every_mean_with_its_interval(name: str) -> None:
     """Against Python's statistics and the t distribution, from the text of the file."""

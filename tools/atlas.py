@@ -69,7 +69,10 @@ def make_page(root: Path) -> str:
     sections, looks = read_sections(root), read_looks(root)
     if unknown := set(looks) - {section.name for section in sections}:
         raise ValueError(f"book/results/atlas.yml names {min(unknown)}, which is no file of runs.")
-    bodies = [section_text(section, looks.get(section.name, ""), root) for section in sections]
+    bodies = [
+        section_text(section, title(section, sections), looks.get(section.name, ""), root)
+        for section in sections
+    ]
     return "\n".join([HEAD, *bodies])
 
 
@@ -84,12 +87,27 @@ def read_looks(root: Path) -> dict[str, str]:
     return yaml.safe_load(path.read_text(encoding="utf8")) if path.exists() else {}
 
 
-def section_text(section: Section, look: str, root: Path) -> str:
-    """Return a section: what was trained, the figures, the table."""
+def title(section: Section, sections: list[Section]) -> str:
+    """Return the title of a section, with what tells it from others that would have the same."""
+    same = [other for other in sections if plain_title(other) == plain_title(section)]
+    for column, unit in {"per_class": "images a class", "epochs": "epochs"}.items():
+        values = {other.rows[column].iloc[0] for other in same}
+        if len(values) == len(same) > 1:
+            return f"{plain_title(section)}, {section.rows[column].iloc[0]} {unit}"
+    return plain_title(section)
+
+
+def plain_title(section: Section) -> str:
+    """Return what was trained, and what is drawn."""
     setting = section.rows.iloc[0]
+    return f"{setting['model']} on {setting['data']}: {KINDS[section.kind][0]}"
+
+
+def section_text(section: Section, title: str, look: str, root: Path) -> str:
+    """Return a section: what was trained, the figures, the table."""
     lines = [
         f"(atlas-{section.name})=",
-        f"## {setting['model']} on {setting['data']}: {KINDS[section.kind][0]}",
+        f"## {title}",
         "",
         *(f"* {fact}" for fact in facts(section)),
         "",
