@@ -9,9 +9,10 @@ BOOK := _build/.book
 export OMP_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 
-SOURCES := _config.yml _toc.yml $(shell find book notebooks tools pai_lite -type f \
+SOURCES := _config.yml _toc.yml LICENSE $(shell find book notebooks tools pai_lite -type f \
 	\( -name '*.md' -o -name '*.py' -o -name '*.ipynb' -o -name '*.bib' -o -name '*.css' -o -name '*.js' \
-	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \) \
+	-o -name '*.yml' -o -name '*.toml' -o -name '*.csv' -o -name '*.png' -o -name '*.svg' \
+	-o -name '*.html' -o -name '*.txt' \) \
 	-not -path '*/.*' -not -path 'book/_figures/*' 2>/dev/null)
 
 .PHONY: help book pdf test coverage mutants floors colab bench notebooks assignments results-pages \
@@ -46,7 +47,7 @@ test: lint book ## check the code, the package, the notebooks and the built book
 
 coverage: $(READY) ## measure the branches that the tests take; less than 95% fails
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests \
-		$(patsubst %,--ignore=tests/test_%.py,browser browser_scorecard book_build notebooks converter links pages licences) \
+		$(patsubst %,--ignore=tests/test_%.py,browser browser_scorecard book_build colab notebooks converter links pages print_book licences) \
 		--cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 mutants: $(READY) ## break the core of the package in many ways; list what no test notices
@@ -86,6 +87,7 @@ serve: book ## serve the built book on localhost
 
 lint: $(READY) ## check style and spelling of code, notebooks and text
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/codespell *.md CITATION.cff .github book tools tests benchmarks pai_lite
 
 links: book ## check that the addresses in the book answer

@@ -159,9 +159,9 @@ def run_report(args: argparse.Namespace) -> None:
         pairs = compare_pairs(frame, args.against)
         print(pairs.to_string(index=False, formatters=formats, na_rep=""))
     if args.figure is not None:
-        plt.style.use("pai_lite.book")
-        figure = plot_accuracy(frame[frame["ablation"] == "none"]).figure
-        figure.savefig(args.figure)
+        with plt.style.context("pai_lite.book"):
+            figure = plot_accuracy(frame[frame["ablation"] == "none"]).figure
+            figure.savefig(args.figure)
         plt.close(figure)
     bad = frame[frame["note"] != ""]
     if len(bad):

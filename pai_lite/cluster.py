@@ -80,9 +80,7 @@ def connected(address: str | None) -> Iterator[ModuleType]:
     try:
         import ray
     except ImportError as error:
-        raise ImportError(
-            "Ray is not installed; install it with: pip install 'pai-lite[ray]'."
-        ) from error
+        raise ImportError("Ray is not installed; install it with: pip install ray.") from error
     if ray.is_initialized():
         yield ray
         return

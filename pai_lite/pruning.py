@@ -40,7 +40,7 @@ class Step:
     before: Mask
 
     @property
-    def kept_saliency(self) -> float:
+    def kept_share(self) -> float:
         """The share of the sum of absolute scores that the kept weights hold."""
         kept = sum(float(z[self.mask[name]].abs().sum()) for name, z in self.scores.items())
         return kept / (sum(float(z.abs().sum()) for z in self.scores.values()) or 1.0)
@@ -55,7 +55,7 @@ class Step:
         return {
             "step": self.number,
             "density": self.mask.density,
-            "kept_saliency": self.kept_saliency,
+            "kept_share": self.kept_share,
             "revived": self.revived,
             "empty_layers": sum(count == 0 for count in self.mask.layer_counts().values()),
         }

@@ -155,10 +155,10 @@ class Setting:
     sparsities: tuple[float, ...]
 
     def __str__(self) -> str:
-        """Say what the training cells run, and how to get a GPU where there is none."""
+        """Say what the training cells run, and how to get the other setting."""
         text = f"The training cells use {self.data} and {self.model} on the {self.device.upper()}."
         if self.device == "cuda":
-            return text
+            return f"{text}\nOn Colab, Runtime > Change runtime type > CPU gives you small data."
         return f"{text}\nA GPU is not needed. {GPU_ADVICE}"
 
 

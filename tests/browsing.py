@@ -83,6 +83,8 @@ def visiting(browser: Browser, url: str, width: int) -> Iterator[Visit]:
     page.goto(url, wait_until="load")
     page.wait_for_load_state("networkidle")
     page.evaluate("window.MathJax && window.MathJax.startup && window.MathJax.startup.promise")
+    # What observes sizes acts one frame later.
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     yield visit
     page.close()
 

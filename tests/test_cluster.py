@@ -27,7 +27,7 @@ from pai_lite.results import read_text
 
 # Read when Ray is imported. With this token none in the home folder is looked for, or left there.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pai-lite[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 ROOT = Path(__file__).parents[1]
 CORES = 2
@@ -185,7 +185,7 @@ def test_closing_the_iterator_cancels_what_is_not_done(connection: None, tmp_pat
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # importing it fails
-    with pytest.raises(ImportError, match=r"pip install 'pai-lite\[ray\]'"):
+    with pytest.raises(ImportError, match=r"pip install ray"):
         list(map_on_ray(threads, [0]))
 
 

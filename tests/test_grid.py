@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from conftest import full_disk
@@ -356,7 +357,9 @@ def test_the_commands_fill_and_report(tmp_path: Path, capsys, monkeypatch) -> No
     text = GRID.replace("[0, 1]", "[0, 1, 2]")
     assert main(["grid", str(write_grid(tmp_path, text)), "--out", str(out), "--workers", "1"]) == 0
     assert "has 15 of the grid's 15 networks" in capsys.readouterr().out
+    look = dict(plt.rcParams)
     assert main(["report", str(out), "--against", "random", "--figure", str(figure)]) == 0
+    assert dict(plt.rcParams) == look
     printed = capsys.readouterr().out
     assert "above random, in pairs of one seed" in printed
     assert printed.count("snip") == 4

@@ -232,18 +232,18 @@ def test_the_steps_tell_what_happened():
         flat = torch.cat([t.flatten() for t in step.scores.values()])
         assert rows.density[i] == pytest.approx(masks[i].double().mean().item())
         share = flat[masks[i]].sum() / flat.sum()
-        assert rows.kept_saliency[i] == pytest.approx(share.item())
+        assert rows.kept_share[i] == pytest.approx(share.item())
         assert rows.revived[i] == (masks[i] & ~before[i]).sum()
         assert rows.empty_layers[i] == sum(not t.any() for t in step.mask.values())
     assert rows.revived.sum() > 0
     assert rows.revived[0] == 0
 
 
-def test_kept_saliency_of_signed_scores_counts_their_size():
+def test_kept_share_of_signed_scores_counts_their_size():
     model, batch = make_network("mlp"), make_batch()
     (step,) = pai.prune_steps(model, "grasp", batch, sparsity=0.5)
     z, kept = step.scores.flat(), torch.cat([t.flatten() for t in step.mask.values()])
-    assert step.kept_saliency == pytest.approx((z[kept].abs().sum() / z.abs().sum()).item())
+    assert step.kept_share == pytest.approx((z[kept].abs().sum() / z.abs().sum()).item())
 
 
 @pytest.mark.parametrize("name", ["iter-snip", "force", "iter-grasp", "grasp-it"])

@@ -70,13 +70,6 @@ def test_the_costs_are_the_measured_ones() -> None:
     assert f"({resnet:.2f} and {vgg:.2f})" in CARDS["SNIP"]
 
 
-def test_a_value_that_is_measured_again_replaces_the_old_one(tmp_path: Path) -> None:
-    costs = pd.read_csv(ROOT / COSTS)
-    again = costs[costs["what"] == "snip"].head(1).assign(measured=1.5)
-    pd.concat([costs, again]).to_csv(tmp_path / "costs.csv", index=False)
-    assert measured_costs(tmp_path / "costs.csv")["snip"] == "1.50 and 1.05"
-
-
 def test_a_row_that_was_not_measured_is_named(tmp_path: Path) -> None:
     costs = pd.read_csv(ROOT / COSTS)
     costs[costs["what"] != ROWS["force"]].to_csv(tmp_path / "costs.csv", index=False)

@@ -45,11 +45,14 @@ def test_looks_that_differ_in_hue_alone_are_found() -> None:
     assert not alike(("#D55E00", "D"), ("#8888DD", "h"))
 
 
-def test_the_style_sheet_holds_nothing_that_matplotlib_ignores() -> None:
+def test_the_style_sheet_holds_nothing_that_matplotlib_ignores(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with warnings.catch_warnings(), plt.style.context("default"):
-        warnings.simplefilter("error")
+        warnings.simplefilter("error")  # for settings that no style may have
         plt.style.use("pai_lite.book")
         assert not plt.rcParams["axes.spines.top"]
+    assert caplog.messages == []  # for unknown settings and wrong values
 
 
 @pytest.mark.parametrize("chapter", chapter_paths(), ids=lambda path: path.stem)

@@ -76,7 +76,7 @@ def link_targets(reader: PdfReader) -> Iterator[str]:
 
 
 @needs_chromium
-def test_the_text_of_every_page_is_printed(printed: Printed) -> None:
+def test_the_pages_are_printed_after_a_title_page(printed: Printed) -> None:
     text = " ".join(printed.pages)
     assert "Choose Runtime, Run all" in text
     assert "The inequality of Cauchy and Schwarz bounds it from above" in text

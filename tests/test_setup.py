@@ -15,6 +15,7 @@ import pytest
 import yaml
 from fixtures.project import copy_project
 
+from tools.chromium import find_chromium
 from tools.floors import check_python, floors, unit_tests
 from tools.site import ROOT, colab_url, repository, source_url
 
@@ -189,3 +190,8 @@ def test_a_newer_python_is_told_which_one_is_wanted() -> None:
     check_python(f">={sys.version_info.major}.{sys.version_info.minor}")
     with pytest.raises(ValueError, match=r"run make floors PYTHON=python3\.1$"):
         check_python(">=3.1")
+
+
+@pytest.mark.skipif("GITHUB_ACTIONS" not in os.environ, reason="elsewhere a browser may be missing")
+def test_the_browser_tests_are_not_skipped_on_github() -> None:
+    assert find_chromium(), "install Chromium or Chrome in the workflow, or no page is looked at"

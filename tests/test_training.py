@@ -589,7 +589,8 @@ def test_the_setting_of_a_machine_without_gpu():
     expected = expected or ("cpu", "digits", "small-conv")
     assert (setting.device, setting.data, setting.model) == expected
     assert isinstance(setting.recipe, pai.Recipe)
-    assert len(set(setting.seeds)) == len(setting.seeds) > 0
+    assert len(set(setting.seeds)) == len(setting.seeds)
+    assert len(setting.seeds) >= (1 if setting.device == "cuda" else 3)
 
 
 def test_a_setting_without_gpu_says_how_to_get_one():

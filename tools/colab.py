@@ -128,7 +128,10 @@ def pip(*arguments: str, python: Path) -> None:
     """
     command = [sys.executable, "-m", "pip", "--python", str(python), *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode and "connection broken by" in result.stderr:
+    # An index that answers lists the versions that it has.
+    if result.returncode and all(
+        it in result.stderr for it in ("connection broken by", "(from versions: none)")
+    ):
         raise ConnectionError(f"pip could not reach the package index.\n{result.stderr}")
     if result.returncode:
         raise ValueError(f"pip {' '.join(arguments)} failed.\n{result.stderr}")

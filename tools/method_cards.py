@@ -38,12 +38,17 @@ def make_page(root: Path) -> str:
 
 
 def measured_costs(path: Path) -> dict[str, str]:
-    """Return the latest values of every row on the cards, one a network, by its name.
+    """Return the values of every row on the cards, one a network, by its name.
 
     Raises:
         ValueError: the file lacks a row.
     """
-    latest = pd.read_csv(path).groupby(["what", "network"])["measured"].last()
-    if missing := set(ROWS.values()) - set(latest.index.get_level_values("what")):
-        raise ValueError(f"{path} has no row {sorted(missing)}; measure it with make bench.")
-    return {name: " and ".join(f"{u:.2f}" for u in latest[what]) for name, what in ROWS.items()}
+    measured = pd.read_csv(path).set_index("what")["measured"]
+    if missing := set(ROWS.values()) - set(measured.index):
+        raise ValueError(
+            f'{path} has no row {sorted(missing)}; measure it with make bench ARGS="--out {COSTS}".'
+        )
+    return {
+        name: " and ".join(f"{units:.2f}" for units in measured.loc[[what]])
+        for name, what in ROWS.items()
+    }

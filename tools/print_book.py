@@ -20,9 +20,9 @@ from tools.one_page import Parts, one_page
 from tools.site import ROOT, config, repository
 
 NO_CHROMIUM = (
-    "Chromium, which prints the book, does not start: install it (on Debian and Ubuntu: "
-    "apt install chromium; elsewhere: .venv/bin/python -m playwright install chromium), "
-    "then run `make pdf` again."
+    "Chromium, which prints the book, does not start. Where it is missing, install Chromium or "
+    "Chrome (on Debian: apt install chromium; anywhere: .venv/bin/python -m playwright install "
+    "chromium), then run `make pdf` again."
 )
 ADDRESS = "http://book.invalid/"
 # The width of the text on A4, in CSS pixels: what is wider is made smaller.
@@ -129,7 +129,7 @@ def _open_page(built: Path, html: str) -> Iterator[Page]:
         try:
             browser = playwright.chromium.launch(executable_path=find_chromium())
         except Error as error:
-            raise ValueError(NO_CHROMIUM) from error
+            raise ValueError(f"{NO_CHROMIUM}\n{error.message}") from error
         page = browser.new_page(viewport={"width": TEXT_WIDTH, "height": 1000})
         page.set_default_timeout(PATIENCE)
         page.emulate_media(media="print", color_scheme="light")

@@ -61,12 +61,14 @@ def _mark_index_names(table: Tag) -> None:
 def _mark_numbers(table: Tag) -> None:
     """Give the class `number` to the cells of a column that holds nothing but numbers."""
     rows = [row.select("td") for row in table.select("tbody > tr")]
-    header = table.select("thead > tr")[-1].select("th")
+    header = [row.select("th") for row in table.select("thead > tr")]
+    if not header:
+        return
     # Counted from the right: on the left, a name may span several rows.
     for place in range(1, min(map(len, rows), default=0) + 1):
         cells = [row[-place] for row in rows]
         if all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
-            for cell in [header[-place], *cells]:
+            for cell in [header[-1][-place], *cells]:
                 cell["class"] = [*cell.get("class", []), "number"]
 
 

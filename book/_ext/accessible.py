@@ -30,7 +30,8 @@ def box_wide_pictures(body: str, sources: dict[str, Path]) -> str:
     """Put the wide pictures of a page into boxes, in which they scroll on a phone."""
 
     def boxed(picture: re.Match[str]) -> str:
-        if width(sources[picture[1]]) < WIDE:
+        source = sources.get(picture[1])
+        if source is None or width(source) < WIDE:
             return picture[0]
         return f'<span class="wide-picture">{picture[0]}</span>'
 

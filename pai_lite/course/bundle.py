@@ -99,8 +99,8 @@ def _case(case: dict) -> Case:
     examples = doctest.DocTestParser().get_examples(case["code"])
     sources = [example.source for example in examples]
     wanted = "".join(example.want for example in examples)
-    each = f"for line in {sources!r}: exec(compile(line, 'hidden test', 'single'), globals())"
-    # In a copy of the student's names: a test leaves none behind, and changes none.
+    each = f"for _line in {sources!r}: exec(compile(_line, 'hidden test', 'single'), globals())"
+    # In a copy of the student's names: a test leaves none behind, and changes none of them.
     source = f"exec({each!r}, {{**globals()}})"
     return Case(source, wanted, case["points"], case.get("failure_message", ""))
 

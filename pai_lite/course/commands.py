@@ -63,9 +63,7 @@ def run_grade(args: argparse.Namespace) -> None:
         from pai_lite.course.gradescope import write_gradescope_results
         from pai_lite.course.submissions import grade_submissions
     except ImportError as error:
-        raise ImportError(
-            f"Grading needs {error.name}: pip install 'pai-lite[notebooks]'"
-        ) from error
+        raise ImportError(f"Grading needs {error.name}: pip install jupyterlab") from error
     limits = Limits(cell=args.cell_seconds, submission=60 * args.minutes)
     if args.gradescope:
         write_gradescope_results(args.submissions, args.tests, args.gradescope, limits=limits)
@@ -115,9 +113,7 @@ def run_leaderboard_command(args: argparse.Namespace) -> None:
         from pai_lite.course.leaderboard import run_leaderboard
         from pai_lite.course.trials import Settings
     except ImportError as error:
-        raise ImportError(
-            f"The leaderboard needs {error.name}: pip install 'pai-lite[notebooks]'"
-        ) from error
+        raise ImportError(f"The leaderboard needs {error.name}: pip install jupyterlab") from error
     settings = Settings(
         data=tuple(args.data or ("digits",)),
         model=args.model,

@@ -202,7 +202,8 @@ EXERCISES: dict[int, Exercise] = {
     ),
     7: Exercise(
         right=-1.8,
-        praise="Most of the change comes from curvature, which the score does not see.",
+        praise="Most of the change is of second order, which the score does not see: curvature, "
+        "and above all interaction.",
         hint="Insert S = {1, 2} and epsilon = 1 in the expansion, and keep the term with H_12 "
         "twice. Report loss after minus loss before.",
         mistakes=(
