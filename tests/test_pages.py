@@ -76,6 +76,13 @@ def test_a_frame_without_a_header_stays_as_it_is() -> None:
     assert frame("", "<tr><th>0.9</th><td>2.4</td></tr>").select_one("td").get_text() == "2.4"
 
 
+def test_the_style_that_pandas_writes_for_one_table_does_not_reach_the_others() -> None:
+    assert (
+        tidy_tables("<div>\n<style scoped>\n    th { color: red }\n</style>\n</div>")
+        == "<div>\n</div>"
+    )
+
+
 def test_the_names_of_an_index_move_into_the_row_above() -> None:
     head = "<tr><th></th><th>mean</th></tr><tr><th>sparsity</th><th></th></tr>"
     page = frame(head, "<tr><th>0.9</th><td>2.4</td></tr>")

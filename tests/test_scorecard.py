@@ -75,7 +75,9 @@ def test_counts_add_up() -> None:
     assert (table.drop(index="all").sum() == table.loc["all"]).all()
     for claim in CLAIMS:
         table.loc[claim.verdict, claim.scale] -= 1
-    assert not table.loc[list(VERDICTS), ["identity", "masks", "small", "papers"]].any(axis=None)
+    assert not table.loc[list(VERDICTS), ["identity", "examples", "masks", "small", "papers"]].any(
+        axis=None
+    )
 
 
 def test_what_was_not_run_is_named() -> None:
@@ -141,6 +143,12 @@ def effect(mean: float, low: float, high: float, outcome: str = HOLDS, name: str
         (Check("a", quantity="test_accuracy"), effect(0.5, 0.25, 0.75), "50 [25, 75]%"),
         (Check("a", quantity="saliency"), effect(2.5, 2.0, 3.0), "2.50 [2.00, 3.00]"),
         (Check("a", quantity="connected"), effect(1, 1, 1), "100% each time"),
+        (Check("a", quantity="connected"), effect(0.9, 0.7, 1.1), "90 [70, 100]%"),
+        (
+            Check("a", quantity="output_density"),
+            effect(4e-5, -2e-5, 1e-4),
+            "0.0040 [0.0000, 0.0100]%",
+        ),
         (DIFFERENCE, effect(-0.015, -0.015, -0.015), "−1.5 points each time"),
         (DIFFERENCE, effect(0.015, 0.015, 0.015), "+1.5 points each time"),
     ],
@@ -174,11 +182,12 @@ def test_many_effects_and_checks_are_folded() -> None:
     text = card(claim, OPEN, findings, [])
     head, *folded = text.split("<details>")
     assert "1 of 2 hold, means from −4.00 to +1.00 points; claimed: at least −2 points" in head
-    assert head.count("\n- ") == 4
     assert [re.search("<summary>(.*)</summary>", part)[1] for part in folded] == [
-        "2 more checks", "2 effects: a",
+        "2 effects", "2 more checks",
     ]  # fmt: skip
-    assert "grasp: **−4.0 [−5.0, −3.0] points**, 5 seeds" in folded[1]
+    assert "\n  - " in folded[0]
+    assert "grasp: **−4.0 [−5.0, −3.0] points**, 5 seeds" in folded[0]
+    assert folded[0].count("\n- ") == 3
     assert "*Note.* Why." in folded[1]
 
 

@@ -49,6 +49,7 @@ A section says what was trained, shows it, and has the numbers in a folded table
 * A marker is the mean of the test accuracy after the last epoch over the seeds.
 * A band is Student's 95% interval of that mean.
   It is drawn where there are at least three seeds; an interval of three seeds is wide.
+  What of it lies above 100% is cut off.
 * The dashed line is the mean of the dense network.
 * Grey lines are the methods of the other panels.
 * The axis of accuracies is logarithmic in the error, which is $100\\%$ minus the accuracy.

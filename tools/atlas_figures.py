@@ -104,7 +104,8 @@ def accuracy_axis(ax: Axes, section: Section) -> None:
     """Label the errors as accuracies, over the range of all means of the section."""
     lines = [line.points["mean"] for panel in section.panels for line in panel.lines]
     errors = error(pd.concat([*lines, section.dense["mean"]]))
-    least, most = 0.8 * errors.min(), min(100.0, 1.15 * errors.max())
+    above = max((100 - a for a in ACCURACIES if 100 - a <= errors.min()), default=errors.min())
+    least, most = 0.8 * above, min(100.0, 1.15 * errors.max())
     ticks = [100 - a for a in ACCURACIES if least <= 100 - a <= most]
     ax.set_yscale("log")
     ax.set_ylim(most, least)

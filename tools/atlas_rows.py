@@ -99,7 +99,8 @@ def read_runs(root: Path) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: a file holds several networks, data sets or recipes, or a cell twice.
     """
-    paths = sorted((root / "book" / "results").glob("*.csv"))
+    paths = (root / "book" / "results").glob("*.csv")
+    paths = sorted(paths, key=lambda path: ("rehearsal" in path.stem, path.stem))
     runs = [path for path in paths if set(COLUMNS) <= set(pd.read_csv(path, nrows=0))]
     files = {path.stem: read_results(path) for path in runs}
     for name, rows in files.items():

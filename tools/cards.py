@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import indent
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from tools.shown import effect_words, number, range_words, shown, unit
 
 SCALES = {
     "identity": "identity, at any scale",
+    "examples": "examples, on small networks",
     "masks": "masks of the papers' networks",
     "small": "smaller networks or data",
     "papers": "the papers' networks and data",
@@ -24,7 +26,7 @@ VISIBLE = 4  # checks that are not folded away
 
 def card(claim: Claim, verdict: str, findings: Sequence[Finding], chapters: Sequence[Path]) -> str:
     """Return the section of a claim."""
-    lines = [check_line(finding) for finding in findings]
+    lines = [check_item(finding) for finding in findings]
     hidden = lines[VISIBLE:]
     parts = [
         f"#### `{claim.id}`",
@@ -32,8 +34,7 @@ def card(claim: Claim, verdict: str, findings: Sequence[Finding], chapters: Sequ
         claim.claim,
         "\n".join(lines[:VISIBLE]),
         folded(f"{len(hidden)} more {'check' if len(hidden) == 1 else 'checks'}", hidden),
-        *(effects_of(finding) for finding in findings if len(finding.effects) > 1),
-        f"*Claimed.* {sentence(claimed(claim))}",
+        f"*{'Where' if claim.source == 'code' else 'Claimed'}.* {sentence(claimed(claim))}",
         f"*Measured.* {sentence(measured(findings))}" if measured(findings) else "",
         f"*Note.* {claim.note}" if claim.note else "",
         "*See.* " + " · ".join([*chapter_links(chapters), *file_links(findings)]),
@@ -54,8 +55,14 @@ def badge_line(claim: Claim, verdict: str) -> str:
     return f'<p class="claim-verdict" {fields}>{badge(verdict)}{scale}</p>'
 
 
+def check_item(finding: Finding) -> str:
+    """Return what a check found, with its effects folded away below, as an item of a list."""
+    line = check_line(finding)
+    return f"{line}\n\n{indent(effects_of(finding), '  ')}\n" if len(finding.effects) > 1 else line
+
+
 def check_line(finding: Finding) -> str:
-    """Return what a check found, as an item of a list."""
+    """Return what a check found in one line."""
     check, effects = finding.check, finding.effects
     start = f"- {badge(finding.outcome)} {check.says}"
     if check.tests:
@@ -88,7 +95,7 @@ def effects_of(finding: Finding) -> str:
         f"- {badge(effect.outcome)} {' '.join([*names, effect.name])}: {found(effect, finding)}"
         for effect in finding.effects
     ]
-    return folded(f"{len(lines)} effects: {finding.check.says}", lines)
+    return folded(f"{len(lines)} effects", lines)
 
 
 def folded(summary: str, lines: Sequence[str]) -> str:
@@ -100,7 +107,10 @@ def folded(summary: str, lines: Sequence[str]) -> str:
 
 def claimed(claim: Claim) -> str:
     """Return where the source claims it, on what, and with which numbers."""
-    place = f"{claim.where[:1].upper()}{claim.where[1:]}, on {claim.made_on}"
+    where = claim.where  # names of repositories keep their letters
+    if claim.source != "code":
+        where = where[:1].upper() + where[1:]
+    place = f"{where}, on {claim.made_on}"
     return f"{place}: {claim.numbers}" if claim.numbers else place
 
 

@@ -47,10 +47,11 @@ class Claim:
     """What a source claims, on what, and our verdict.
 
     Attributes:
-        source: key of the bibliography, or "code".
+        source: key of the bibliography, "code" for public code, or "book" for our own.
         numbers: the source's own numbers, or "".
-        scale: "identity" holds at any scale; "masks" is of the papers' networks, without
-            training; "small" is of small networks or data; "papers" is of their networks and data.
+        scale: "identity" holds at any scale; "examples" is of a few small networks, in tests;
+            "masks" is of the papers' networks, without training; "small" is of small networks or
+            data; "papers" is of their networks and data.
         note: what may explain a difference, or "".
     """
 

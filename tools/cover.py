@@ -107,7 +107,7 @@ def tile(
         ax.imshow(painted(as_dots(kept), color, theme), extent=place, interpolation="none")
         ax.text(ACROSS + 4, top + height / 2, label, fontsize=6.5, va="center")
         top += height + GAP
-    ax.set(xlim=(0, 145), ylim=(top - GAP, 0), anchor="NW")
+    ax.set(xlim=(0, 152), ylim=(top - GAP, 0), anchor="NW")
 
 
 def as_dots(kept: Tensor) -> np.ndarray:

@@ -141,8 +141,10 @@ def draw_block(ax: Axes, effects: Sequence[Shown], top: float, theme: Theme) -> 
 def scale_axis(ax: Axes, panel: Panel, ends: tuple[float, float]) -> None:
     """Choose the axis: that of accuracies, a linear one, or one for effects of all magnitudes."""
     least, most = ends
-    margin = 0.06 * (most - least) or 1.0
+    margin = 0.06 * (most - least)
     ax.set_xlim(least - margin, most + margin)
+    if not margin:  # one value for all: show it against zero
+        ax.set_xlim(min(0.0, 1.05 * least), max(1.05 * most, 1.0))
     sizes = [abs(effect.mean) for effect in panel.effects if effect.mean]
     if panel.label == ACCURACY:
         ax.set_xscale("symlog", linthresh=1, linscale=0.7)
@@ -155,7 +157,8 @@ def scale_axis(ax: Axes, panel: Panel, ends: tuple[float, float]) -> None:
         ax.set_xlim(1.5 * min(least, -near / 2), 1.5 * max(most, near / 2))
         ax.xaxis.get_major_locator().set_params(numticks=6)
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        counted = panel.label.startswith(("rank", "layers"))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=counted))
     ax.minorticks_off()
     ax.tick_params(axis="x", labelsize=7)
 

@@ -20,6 +20,11 @@ from tools.site import bibliography_path, chapter_paths
 NAMES = {"holds": HOLDS, "part": PART, "fails": FAILS, "open": OPEN, "untested": UNTESTED}
 VERDICTS = tuple(NAMES.values())
 IN_A_TABLE = re.compile(r"^\| `([a-z0-9-]+)` \|", re.MULTILINE)
+#: Sources that are no papers: their heading, and what it is about.
+OTHER_SOURCES = {
+    "code": ("Public code", "What public code does otherwise than the papers say"),
+    "book": ("This book", "What no source says in this form"),
+}
 PAGE = Path("book/scorecard.md")
 FIGURES = Path("book/_figures")
 TEMPLATE = Template(Path(__file__).with_name("scorecard_template.md").read_text(encoding="utf8"))
@@ -92,7 +97,7 @@ def chapters_by_claim(root: Path) -> dict[str, list[Path]]:
 def by_source(
     judged: Iterable[Judged], references: dict[str, Reference]
 ) -> dict[str, list[Judged]]:
-    """Return the claims of every source, the sources by year; public code comes last."""
+    """Return the claims of every source, the papers by year, and then what is no paper."""
     groups: dict[str, list[Judged]] = {}
     for it in judged:
         groups.setdefault(it.claim.source, []).append(it)
@@ -104,7 +109,7 @@ def by_source(
 def title(source: str, references: dict[str, Reference]) -> str:
     """Return a source as a heading names it."""
     if source not in references:
-        return "Public code"
+        return OTHER_SOURCES[source][0]
     return f"{references[source].short} ({references[source].year})"
 
 
@@ -116,9 +121,11 @@ def tally(judged: Iterable[Judged]) -> str:
 
 def source_head(source: str, group: Sequence[Judged], references: dict[str, Reference]) -> str:
     """Return the heading of a source, with its counts."""
-    cited = f"{{cite:t}}`{source}`, *{references[source].title}*" if source in references else (
-        "What public code does otherwise than the papers say"
-    )  # fmt: skip
+    cited = (
+        f"{{cite:t}}`{source}`, *{references[source].title}*"
+        if source in references
+        else OTHER_SOURCES[source][1]
+    )
     return f"### {title(source, references)}\n\n{cited}.\n{plural(group)}: {tally(group)}."
 
 
@@ -135,22 +142,22 @@ def links(group: Iterable[Judged]) -> str:
 def introduction(judged: Sequence[Judged]) -> str:
     """Return how many claims there are, and of how many papers."""
     sources = {it.claim.source for it in judged}
-    code = " and of public code" if "code" in sources else ""
-    return (
-        f"{plural(judged)} of {len(sources - {'code'})} papers{code}, and what became of each "
-        "when it was tested."
-    )
+    others = [words for name, (words, _) in OTHER_SOURCES.items() if name in sources]
+    named = [f"{len(sources - set(OTHER_SOURCES))} papers", *map(str.lower, others)]
+    of = ", of ".join(named[:-1]) + f" and of {named[-1]}" if others else named[0]
+    return f"{plural(judged)} of {of}, and what became of each when it was tested."
 
 
 def headline(judged: Sequence[Judged]) -> str:
     """Return what became of all claims, as the README says it."""
     counts = Counter(it.verdict for it in judged)
     verdicts = ", ".join(f"{counts[verdict]} *{verdict}*" for verdict in VERDICTS)
-    identities = sum(it.verdict == HOLDS and it.claim.scale == "identity" for it in judged)
+    holding = Counter(it.claim.scale for it in judged if it.verdict == HOLDS)
     papers = sum(it.verdict != UNTESTED and it.claim.scale == "papers" for it in judged)
     return (
-        f"The verdicts on {plural(judged)}: {verdicts}.\n{identities} of those that hold are "
-        f"identities; {papers} verdicts rest on networks trained at the papers' scale."
+        f"The verdicts on {plural(judged)}: {verdicts}.\n{holding['identity']} of those that hold "
+        f"are identities, {holding['examples']} are examples on small networks; {papers} verdicts "
+        "rest on networks trained at the papers' scale."
     )
 
 

@@ -61,13 +61,17 @@ def quantity_of(check: Check) -> Quantity:
 
 
 def shown(effect: Effect, check: Check) -> Shown:
-    """Return an effect in the units that it is shown in."""
-    factor = 100.0 if quantity_of(check).percent else 1.0
+    """Return an effect in the units that it is shown in; a share lies between 0 and 100%."""
+    share = quantity_of(check).percent
+    factor = 100.0 if share else 1.0
     least, most = check.holds_in
+    low, high = factor * effect.low, factor * effect.high
+    if share and not check.against:
+        low, high = max(low, 0.0), min(high, 100.0)
     return Shown(
         factor * effect.mean,
-        factor * effect.low,
-        factor * effect.high,
+        low,
+        high,
         -math.inf if least is None else factor * least,
         math.inf if most is None else factor * most,
         effect.outcome,
@@ -111,7 +115,7 @@ def number(value: float, places: int, signed: bool = False) -> str:
 
     What rounds to zero has no sign.
     """
-    style = f".{places}f" if 1e-4 <= abs(value) < 1e5 or round(value, 4) == 0 else ".2e"
+    style = f".{places}f" if abs(value) < 1e5 else ".2e"
     text = format(value, ("+" if signed else "") + style)
     return text.replace("-", "−") if float(text) else text.lstrip("+-")
 

@@ -11,6 +11,8 @@ import re
 from bs4 import BeautifulSoup, Tag
 
 FRAME = re.compile(r'<table[^>]* class="dataframe">.*?</table>', re.DOTALL)
+# pandas means it for one table alone, but browsers apply it to all of the page.
+STYLE = re.compile(r"<style scoped>.*?</style>\n?", re.DOTALL)
 WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)
 NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*| [-+−])?|nan|NaN|inf|[–—-]|")
 # So many columns, in one of them so long a text, do not fit side by side on a phone.
@@ -19,7 +21,7 @@ COLUMNS, LONG = 4, 60
 
 def tidy_tables(body: str) -> str:
     """Return the HTML of a page with its tables made readable."""
-    body = FRAME.sub(lambda found: _printed(found[0]), body)
+    body = FRAME.sub(lambda found: _printed(found[0]), STYLE.sub("", body))
     return WRITTEN.sub(lambda found: _written(found[0]), body)
 
 
