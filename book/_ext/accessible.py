@@ -21,6 +21,8 @@ def mend(app: Sphinx, _page: str, _template: str, context: dict[str, Any], *_: A
     """Mend the body of a page just before it is written."""
     # docutils gives a list of references entries of a role that lists may not have.
     body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    # sphinx-exercise puts the space into the link, which underlines it.
+    body = re.sub(r"(Solution to)(<a [^>]*>) ", r"\1 \2", body)
     if body:
         sources = {name: Path(app.srcdir, path) for path, (_, name) in app.env.images.items()}
         context["body"] = tidy_tables(box_wide_pictures(body, sources))
