@@ -97,6 +97,7 @@ def execute(notebook: NotebookNode, name: str, kernel: str = "python3") -> float
         client = NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
+            coalesce_streams=True,  # or the timing of a kernel cuts what it prints into pieces
             kernel_name=kernel,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--IPKernelApp.log_level=40"],
