@@ -102,10 +102,11 @@ def test_the_name_of_the_index_stands_before_that_of_the_columns() -> None:
 
 
 def test_no_header_cell_is_empty_and_columns_of_numbers_are_known() -> None:
-    head = "<tr><th></th><th>kept</th><th>where</th></tr>"
-    page = frame(head, "<tr><th>0</th><td>1.5e-3</td><td>3 layers</td></tr>")
-    assert [cell.get_text() for cell in page.select("th")] == ["kept", "where", "0"]
-    assert [cell.get_text() for cell in page.select(".number")] == ["kept", "1.5e-3"]
+    head = "<tr><th></th><th>kept</th><th>where</th><th>gain</th></tr>"
+    page = frame(head, "<tr><th>0</th><td>1.5e-3</td><td>3 layers</td><td>-0.8\xa0≤</td></tr>")
+    assert [cell.get_text() for cell in page.select("th")] == ["kept", "where", "gain", "0"]
+    numbers = [cell.get_text() for cell in page.select(".number")]
+    assert numbers == ["kept", "gain", "1.5e-3", "-0.8\xa0≤"]
 
 
 def test_rows_of_long_texts_name_their_columns() -> None:

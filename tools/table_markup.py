@@ -14,7 +14,10 @@ FRAME = re.compile(r'<table[^>]* class="dataframe">.*?</table>', re.DOTALL)
 # pandas means it for one table alone, but browsers apply it to all of the page.
 STYLE = re.compile(r"<style scoped>.*?</style>\n?", re.DOTALL)
 WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)
-NUMBER = re.compile(r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*| [-+−])?|nan|NaN|inf|[–—-]|")
+# Behind a number may stand what is in brackets, an interval, or the mark of an outcome.
+NUMBER = re.compile(
+    r"[-+−]?[\d.]+([eE][-+]?\d+)?\s?%?( \(.*\)| ±.*|\s[-+−<>=?≤≥])?|nan|NaN|inf|[–—-]|"
+)
 # So many columns, in one of them so long a text, do not fit side by side on a phone.
 COLUMNS, LONG = 4, 60
 
