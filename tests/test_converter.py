@@ -122,7 +122,7 @@ def test_what_the_grammar_does_not_know_fails_loudly(
 def test_first_cells_are_for_colab(sample: NotebookNode) -> None:
     badge, install = sample.cells[:2]
     assert colab_url("notebooks/02_second.ipynb") in badge.source
-    assert "without a GPU" in badge.source
+    assert "Without a GPU everything here runs on small data" in badge.source
     assert install.metadata.tags == ["install"]
     assert f"pai-lite @ git+{repository()}" in install.source
     assert install.source.endswith("print(pai.setting())")  # it says how to get a GPU
