@@ -179,6 +179,16 @@ def test_what_can_be_worked_takes_the_focus_and_shows_it(visit: Visit, selector:
     assert takes_focus(visit.page, selector)
 
 
+@pytest.mark.parametrize(("path", "width"), [("book/chapters/06_force.html", 375)])
+@pytest.mark.parametrize("box", [".wide-picture", "pre", "div.math > mjx-container"])
+def test_nothing_fades_once_its_end_is_reached(visit: Visit, box: str) -> None:
+    fading = visit.page.locator(f".bd-article {box}.continues:visible").first.element_handle()
+    fading.evaluate("it => { it.scrollLeft = it.scrollWidth; }")
+    visit.page.wait_for_function(
+        "it => !it.classList.contains('continues')", arg=fading, timeout=5000
+    )
+
+
 @pytest.mark.parametrize(("path", "width"), [(CHAPTER, 375)])
 @pytest.mark.parametrize("selector", ["pre.continues", "div.math > mjx-container.continues"])
 def test_what_fades_shows_that_it_has_the_focus(visit: Visit, selector: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from pai_lite.course.box import landlock_version
-from pai_lite.course.bundle import Assignment, Question, read_assignment, same_text
+from pai_lite.course.bundle import Assignment, Question, _case, read_assignment, same_text
 from pai_lite.course.grade import Graded, Limits, grade, written_answers
 from pai_lite.course.kernel import FILE_SIZE, MEMORY, TEXT_LIMIT, Kernel
 from pai_lite.course.submissions import find_notebooks, grade_submissions
@@ -195,6 +195,15 @@ CHEATS = {
     "prints the visible numbers": "def square(x):\n    return 4",
     "writes scores": "open('scores.csv', 'w').write('submission,q1\\nann__tiny,3')",
 }
+
+
+@pytest.mark.parametrize("name", ["line", "source", "each"])
+def test_a_hidden_test_sees_the_students_own_names(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = _case({"code": f">>> print({name})\n5\n", "points": 1})
+    exec(case.source, {name: 5})
+    assert capsys.readouterr().out == case.wanted == "5\n"
 
 
 @pytest.mark.parametrize("code", CHEATS.values(), ids=CHEATS)

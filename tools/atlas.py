@@ -104,11 +104,11 @@ def plain_title(section: Section) -> str:
     return f"{setting['model']} on {setting['data']}: {KINDS[section.kind][0]}"
 
 
-def section_text(section: Section, title: str, look: str, root: Path) -> str:
-    """Return a section: what was trained, the figures, the table."""
+def section_text(section: Section, head: str, look: str, root: Path) -> str:
+    """Return a section under its head: what was trained, the figures, the table."""
     lines = [
         f"(atlas-{section.name})=",
-        f"## {title}",
+        f"## {head}",
         "",
         *(f"* {fact}" for fact in facts(section)),
         "",
